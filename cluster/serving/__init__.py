@@ -1,0 +1,1 @@
+"""The only package that may import ray or vllm: pools, replicas, routers and the simulated engine."""
