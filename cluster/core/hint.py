@@ -1,0 +1,83 @@
+"""``x-route-hint``: what the gateway tells the request router about a request, in one small header.
+
+Serve hands the router a single header and never the body, so everything that routing needs travels here:
+``v=1;e=low;o=400;i=120;p=<16 hex>;c=<16 hex>;d=<ms>;q=<tokens>;a=1;x=<replica>``.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+from cluster.core.effort import EFFORTS, Effort
+
+HEADER = "x-route-hint"
+MAX_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RouteHint:
+    """One request as the router sees it."""
+
+    effort: Effort
+    expected_output_tokens: int
+    prompt_tokens: int
+    prefix: str = ""
+    """First 64 bits of the shared prompt prefix's hash, 16 hex digits; empty when there is none."""
+    conversation: str = ""
+    """The same for the conversation (``prompt_cache_key``)."""
+    deadline_ms: int = 0
+    """Epoch milliseconds by which the first token is due; 0 when there is no deadline."""
+    queued_tokens: int = 0
+    """Expected tokens that wait in the sending gateway."""
+    attempt: int = 1
+    avoid: str = ""
+    """Replica that lost an earlier attempt of this request."""
+
+
+def render(hint: RouteHint) -> str:
+    """Return the header value, at most ``MAX_BYTES`` long; ``avoid`` is left out where it would not fit."""
+    parts = [
+        "v=1",
+        f"e={hint.effort}",
+        f"o={hint.expected_output_tokens}",
+        f"i={hint.prompt_tokens}",
+        f"p={hint.prefix}" if hint.prefix else "",
+        f"c={hint.conversation}" if hint.conversation else "",
+        f"d={hint.deadline_ms}" if hint.deadline_ms else "",
+        f"q={hint.queued_tokens}" if hint.queued_tokens else "",
+        f"a={hint.attempt}",
+    ]
+    value = ";".join(part for part in parts if part)
+    with_avoid = f"{value};x={hint.avoid}"
+    return with_avoid if hint.avoid and len(with_avoid) <= MAX_BYTES else value
+
+
+def parse(value: str | None) -> RouteHint | None:
+    """Read a header value; None (route by least load) when it is absent, too long or malformed.
+
+    Unknown keys are ignored, so that a newer gateway can talk to an older router.
+    """
+    if not value or len(value) > MAX_BYTES:
+        return None
+    fields = dict(part.partition("=")[::2] for part in value.split(";"))
+    if fields.get("v") != "1" or fields.get("e") not in EFFORTS:
+        return None
+    try:
+        return RouteHint(
+            effort=cast(Effort, fields["e"]),
+            expected_output_tokens=_count(fields["o"]),
+            prompt_tokens=_count(fields["i"]),
+            prefix=fields.get("p", ""),
+            conversation=fields.get("c", ""),
+            deadline_ms=_count(fields.get("d", "0")),
+            queued_tokens=_count(fields.get("q", "0")),
+            attempt=_count(fields.get("a", "1")),
+            avoid=fields.get("x", ""),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"not a count: {text!r}")
+    return int(text)

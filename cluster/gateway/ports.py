@@ -1,0 +1,45 @@
+"""What the gateway needs from outside itself, as small protocols that it owns."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster.core.effort import Effort
+from cluster.core.limits import Ask, Refusal, Reservation
+from cluster.settings import RateLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request, and what they may do."""
+
+    tenant: str
+    key_id: str
+    models: frozenset[str] | None
+    """Models and aliases that the key may use; None: all."""
+    max_effort: Effort
+    """Highest effort that the key may use."""
+    see_reasoning: bool
+    """Whether the caller may see the chain of thought."""
+    limits: RateLimits
+    """The tenant's limits."""
+
+
+class KeyStore(Protocol):
+    """Finds the caller of a token."""
+
+    def find(self, token: str) -> Caller | None:
+        """Return the caller whose live key ``token`` is, or None. Takes the same time for every wrong token."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether keys have been loaded."""
+
+
+class LimitStore(Protocol):
+    """Holds what requests reserve."""
+
+    async def reserve(self, ask: Ask) -> Reservation | Refusal:
+        """Take all that ``ask`` wants in one step, or nothing."""
+
+    async def settle(self, reservation: Reservation, *, tokens: int) -> None:
+        """Correct the reservation to the ``tokens`` used, refund or debt, and free its slot. Idempotent."""

@@ -1,0 +1,374 @@
+"""The one settings document (``version: 1``) that gateway and serving both read.
+
+The Helm chart renders it verbatim from its ``config:`` value. It is loaded once, frozen, and an unknown key
+is an error. Secrets are never in it: every secret is the path of a file. Each field's docstring gives its
+unit, and what None means.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cluster.core.effort import EFFORTS, Effort
+
+DEFAULT_PATH = Path("/etc/gpt-oss-cluster/config.yaml")
+PATH_VARIABLE = "GPT_OSS_CLUSTER_CONFIG"
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+PoolName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
+"""Serve application name and route prefix: lower-case letters, digits, dots and dashes, at most 63."""
+HostPort = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}$")]
+"""``host:port``; an IPv6 host in square brackets."""
+GptOss = Literal["gpt-oss-120b", "gpt-oss-20b"]
+
+
+class SettingsError(Exception):
+    """The settings document is missing or wrong; the message names each place and its mend."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, strict=False)
+
+
+class StreamSettings(_Section):
+    """How answers are held back, kept alive and drained."""
+
+    commit_after_s: Seconds = 10
+    """Seconds for which a failure before the first byte still gets its own HTTP status; after that the
+    gateway commits to 200 and reports failures as SSE events."""
+    keepalive_s: Seconds = 10
+    """Seconds of silence after which a committed stream carries a comment, so that proxies keep it open."""
+    drain_s: Seconds = 600
+    """Seconds that running requests get to finish after SIGTERM."""
+
+
+class GatewaySettings(_Section):
+    """The public HTTP face."""
+
+    listen: HostPort = "0.0.0.0:8080"
+    """Address of the API."""
+    admin_listen: HostPort = "0.0.0.0:8081"
+    """Address of ``/metrics``, ``/livez`` and ``/readyz``; never expose it outside the cluster."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks whose ``X-Forwarded-For`` is believed; empty: nobody's."""
+    max_body_bytes: Count = 4 * 1024 * 1024
+    """Largest request body in bytes; a larger one is refused with 413 before it is read."""
+    stream: StreamSettings = StreamSettings()
+    """How answers are held back, kept alive and drained."""
+
+
+class Replicas(_Section):
+    """How many replicas, each with a GPU of its own, a pool may have."""
+
+    min: Count = 1
+    """Fewest replicas kept ready."""
+    max: Count = 1
+    """Most replicas that autoscaling may start."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"max ({self.max}) is below min ({self.min})")
+        return self
+
+
+class SimulatedEngine(_Section):
+    """The simulated engine's behaviour: vLLM's wire format without a model."""
+
+    ttft_ms: Annotated[float, Field(ge=0)] = 30
+    """Milliseconds from a free slot to the first token."""
+    inter_token_ms: Annotated[float, Field(ge=0)] = 5
+    """Milliseconds between tokens when one request runs."""
+    inter_token_per_request_ms: Annotated[float, Field(ge=0)] = 0.2
+    """Milliseconds added to that for every further running request."""
+    slots: Count = 16
+    """Requests that run at once; more wait in the engine's queue."""
+    max_waiting: Annotated[int, Field(ge=0)] = 1024
+    """Longest queue; beyond it the engine answers 503."""
+    reasoning_tokens: dict[Effort, Count] = {"low": 15, "medium": 45, "high": 120}
+    """Length of the chain of thought by effort."""
+    answer_tokens: Count = 24
+    """Length of the answer."""
+
+
+class PoolSettings(_Section):
+    """One model on one GPU profile: one Serve application, one set of engine flags."""
+
+    model: GptOss
+    """The model served."""
+    profile: str
+    """Name of a GPU profile; ``gpt-oss-cluster profiles`` lists them."""
+    replicas: Replicas = Replicas()
+    """How many replicas the pool may have."""
+    max_model_len: Count | None = None
+    """Longest prompt plus output in tokens; None: the profile's."""
+    max_num_seqs: Count | None = None
+    """Largest batch of the engine; None: the profile's."""
+    engine: Literal["vllm", "sim"] = "vllm"
+    """The engine: vLLM, or the simulated one for tests and demos."""
+    sim: SimulatedEngine = SimulatedEngine()
+    """Behaviour of the simulated engine; unused with vLLM."""
+
+
+class ServingSettings(_Section):
+    """The Ray Serve side."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+$")] = "http://127.0.0.1:8000"
+    """Base URL of Serve's HAProxy, without a path."""
+    engine_key_file: Path
+    """File with the key that every replica demands on every request; only the gateway knows it."""
+    vocabulary_dir: Path | None = None
+    """Folder that holds ``o200k_base.tiktoken`` on every replica; None: the one that the environment variable
+    ``TIKTOKEN_ENCODINGS_BASE`` names there."""
+    pools: dict[PoolName, PoolSettings] = Field(min_length=1)
+    """Pools by name; the name is also the Serve application and its route prefix."""
+
+
+class Slo(_Section):
+    """What users of one effort may expect."""
+
+    wait_s: Seconds
+    """Seconds until the first token; arrival plus this is the request's deadline, which is its priority."""
+    inter_token_ms: Seconds | None = None
+    """Milliseconds between tokens; None: no objective."""
+    total_s: Seconds | None = None
+    """Seconds for the whole answer; None: no objective."""
+
+
+class EffortSettings(_Section):
+    """Limits and objectives of one effort on one model."""
+
+    max_output_tokens: Count
+    """Most output tokens, reasoning included; a client's larger limit is lowered to it."""
+    max_reasoning_tokens: Annotated[int, Field(ge=16)] | None = None
+    """Hard cap on reasoning tokens (at least 16: below that gpt-oss with tools loops); None: no cap."""
+    expected_output_tokens: Count
+    """Prior for the mean output, reasoning included, until the gateway has learned it."""
+    slo: Slo
+    """What users may expect."""
+
+
+class Efforts(_Section):
+    """Settings by effort. The priors stand in about the proportion 1 : 4 : 20 until lengths are learned."""
+
+    low: EffortSettings = EffortSettings(
+        max_output_tokens=8192, expected_output_tokens=400, slo=Slo(wait_s=1)
+    )
+        max_output_tokens=8192, expected_output_tokens=400, slo=Slo(wait_s=1)
+    )
+    """Low effort."""
+    medium: EffortSettings = EffortSettings(
+        max_output_tokens=16384, expected_output_tokens=1500, slo=Slo(wait_s=5)
+    )
+        max_output_tokens=16384, expected_output_tokens=1500, slo=Slo(wait_s=5)
+    )
+    """Medium effort."""
+    high: EffortSettings = EffortSettings(
+        max_output_tokens=65536, expected_output_tokens=8000, slo=Slo(wait_s=30)
+    )
+        max_output_tokens=65536, expected_output_tokens=8000, slo=Slo(wait_s=30)
+    )
+    """High effort."""
+
+    def __getitem__(self, effort: Effort) -> EffortSettings:
+        return {"low": self.low, "medium": self.medium, "high": self.high}[effort]
+
+
+class ModelSettings(_Section):
+    """One model as clients name it."""
+
+    pools: tuple[PoolName, ...] = Field(min_length=1)
+    """Pools that serve the model."""
+    source: str
+    """Checkpoint directory on every replica."""
+    default_effort: Effort = "medium"
+    """Effort when a request names none."""
+    efforts: Efforts = Efforts()
+    """Limits and objectives by effort."""
+
+
+class Alias(_Section):
+    """A model name that stands for another model at each effort."""
+
+    low: GptOss
+    """Model at low effort."""
+    medium: GptOss
+    """Model at medium effort."""
+    high: GptOss
+    """Model at high effort."""
+
+    def __getitem__(self, effort: Effort) -> GptOss:
+        return {"low": self.low, "medium": self.medium, "high": self.high}[effort]
+
+
+class DailyTokens(_Section):
+    """Tokens per UTC day by effort."""
+
+    low: Count | None = None
+    """None: no budget."""
+    medium: Count | None = None
+    """None: no budget."""
+    high: Count | None = None
+    """None: no budget."""
+
+    def __getitem__(self, effort: Effort) -> int | None:
+        return {"low": self.low, "medium": self.medium, "high": self.high}[effort]
+
+
+class RateLimits(_Section):
+    """Limits of one tenant."""
+
+    requests_per_min: Count | None = None
+    """Requests per minute, refilled continuously; None: no limit."""
+    tokens_per_min: Count | None = None
+    """Tokens per minute, prompt and output, refilled continuously; None: no limit."""
+    concurrent: Count | None = None
+    """Requests in flight at once; None: no limit."""
+    tokens_per_day: DailyTokens = DailyTokens()
+    """Token budgets per day by effort."""
+
+
+class LimitSettings(_Section):
+    """Where limits are kept, and those of a tenant that has none of its own."""
+
+    store: Literal["memory"] = "memory"
+    """``memory``: in the gateway process, right for a single gateway."""
+    max_request_s: Seconds = 1800
+    """The one clock: the longest a request may take; every grace period and time-out follows from it."""
+    defaults: RateLimits = RateLimits(requests_per_min=600, tokens_per_min=1_000_000, concurrent=64)
+    """Limits of a tenant that sets none."""
+
+
+class KeySource(_Section):
+    """Where tenants and hashed API keys are read from."""
+
+    source: Literal["file"] = "file"
+    """``file``: a directory with ``tenant.<name>.json`` and ``key.<id>.json``."""
+    path: Path
+    """The directory; changes are picked up without a restart."""
+
+
+class AuthSettings(_Section):
+    """Who may call."""
+
+    keys: KeySource
+    """Where tenants and keys are read from."""
+    pepper_file: Path
+    """File with the secret that API keys are hashed with (HMAC-SHA-256)."""
+
+
+class LoggingSettings(_Section):
+    """Logs: one JSON object a line on standard output."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level written; usage and audit lines are always written."""
+    format: Literal["json", "text"] = "json"
+    """``json`` for machines, ``text`` for a person at a terminal."""
+
+
+class Settings(_Section):
+    """The whole document."""
+
+    version: Literal[1]
+    """Version of the document's form."""
+    gateway: GatewaySettings = GatewaySettings()
+    """The public HTTP face."""
+    serving: ServingSettings
+    """The Ray Serve side."""
+    models: dict[GptOss, ModelSettings] = Field(min_length=1)
+    """Models by the name that clients use."""
+    aliases: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], Alias] = {}
+    """Further names, each standing for a model at each effort."""
+    limits: LimitSettings = LimitSettings()
+    """Rate limits."""
+    auth: AuthSettings
+    """Who may call."""
+    logging: LoggingSettings = LoggingSettings()
+    """Logs."""
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Self:
+        mistakes = [*self._pool_mistakes(), *self._alias_mistakes()]
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
+    def _pool_mistakes(self) -> list[str]:
+        pools = self.serving.pools
+        missing = [
+            f"models.{name}.pools names {pool!r}, which serving.pools lacks"
+            for name, model in self.models.items()
+            for pool in model.pools
+            if pool not in pools
+        ]
+        wrong = [
+            f"models.{name}.pools names {pool!r}, which serves {pools[pool].model}"
+            for name, model in self.models.items()
+            for pool in model.pools
+            if pool in pools and pools[pool].model != name
+        ]
+        unused = [
+            f"serving.pools.{pool} is named by no model"
+            for pool in pools
+            if all(pool not in model.pools for model in self.models.values())
+        ]
+        return [*missing, *wrong, *unused]
+
+    def _alias_mistakes(self) -> list[str]:
+        clash = [f"aliases.{name} is also a model" for name in self.aliases if name in self.models]
+        absent = [
+            f"aliases.{name}.{effort} names {alias[effort]!r}, which models lacks"
+            for name, alias in self.aliases.items()
+            for effort in EFFORTS
+            if alias[effort] not in self.models
+        ]
+        return [*clash, *absent]
+
+
+def find_path(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the settings file to read: the one given, else the environment's, else the default."""
+    return given or Path(environ.get(PATH_VARIABLE) or DEFAULT_PATH)
+
+
+def load(path: Path) -> Settings:
+    """Read and validate the document. Raises `SettingsError`, which names each mistake by its path in it."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{path}: no such file. Give --config FILE, set {PATH_VARIABLE}, or create {DEFAULT_PATH}."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML: {error}") from error
+    return parse(document, origin=str(path))
+
+
+def parse(document: Any, *, origin: str) -> Settings:
+    """Validate a parsed document; ``origin`` is how errors name it. Raises `SettingsError`."""
+    if not isinstance(document, dict):
+        raise SettingsError(f"{origin}: the document must be a mapping that starts with `version: 1`")
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as error:
+        lines = [f"{origin}: {len(error.errors())} mistake(s)"]
+        lines += [f"  {_place(item['loc'])}: {_reason(item)}" for item in error.errors()]
+        raise SettingsError("\n".join(lines)) from error
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc if part != "[key]") or "document"
+
+
+def _reason(item: Any) -> str:
+    if item["type"] == "extra_forbidden":
+        return "unknown key; check its spelling with `gpt-oss-cluster schema`"
+    if item["type"] == "missing":
+        return "required, but missing"
+    return str(item["msg"]).removeprefix("Value error, ")
