@@ -159,18 +159,12 @@ class Efforts(_Section):
     low: EffortSettings = EffortSettings(
         max_output_tokens=8192, expected_output_tokens=400, slo=Slo(wait_s=1)
     )
-        max_output_tokens=8192, expected_output_tokens=400, slo=Slo(wait_s=1)
-    )
     """Low effort."""
     medium: EffortSettings = EffortSettings(
         max_output_tokens=16384, expected_output_tokens=1500, slo=Slo(wait_s=5)
     )
-        max_output_tokens=16384, expected_output_tokens=1500, slo=Slo(wait_s=5)
-    )
     """Medium effort."""
     high: EffortSettings = EffortSettings(
-        max_output_tokens=65536, expected_output_tokens=8000, slo=Slo(wait_s=30)
-    )
         max_output_tokens=65536, expected_output_tokens=8000, slo=Slo(wait_s=30)
     )
     """High effort."""

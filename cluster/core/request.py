@@ -1,7 +1,7 @@
 """A client's request after parsing, and the error of one that is wrong.
 
-The client's JSON is parsed once. What goes to the engine is a new body of known fields, never the client's own
-(see D11 of the architecture): ``fields`` holds exactly the fields of the request that the engine may see.
+The client's JSON is parsed once. What goes to the engine is a new body of known fields, never the client's
+own: ``fields`` holds exactly the fields of the request that the engine may see.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ class ParsedRequest:
     """Estimate of the prompt's tokens, from its bytes; never above the body's size in bytes."""
     tool_names: frozenset[str]
     prefix_text: bytes
-    """What the prompts of one application share: tools and developer text, to be hashed for prefix affinity."""
+    """What the prompts of one application share, for prefix affinity: tools and developer text."""
     cache_key: str
     """``prompt_cache_key``; empty when there is none."""
     fields: Mapping[str, Any]

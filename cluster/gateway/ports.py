@@ -28,7 +28,7 @@ class KeyStore(Protocol):
     """Finds the caller of a token."""
 
     def find(self, token: str) -> Caller | None:
-        """Return the caller whose live key ``token`` is, or None. Takes the same time for every wrong token."""
+        """Return the caller whose live key ``token`` is, or None; every wrong token takes the same time."""
 
     @property
     def ready(self) -> bool:
