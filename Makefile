@@ -1,0 +1,43 @@
+# `make demo` and `make test` do all the set-up they need; `make help` lists the rest.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+ENGINE ?= vllm
+BIN := .venv/bin
+
+.PHONY: help setup demo test unit check lock packages clean
+
+help:  ## List the targets.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+setup:  ## Create .venv, the Harmony vocabulary and the tiny checkpoint; instant when done.
+	@$(PYTHON) requirements/install.py
+
+demo: setup  ## Run the whole system on this machine (ENGINE=vllm or sim) until Ctrl-C.
+	@exec $(BIN)/gpt-oss-cluster demo --engine $(ENGINE)
+
+test: setup packages  ## Run every test: unit, integration, and end to end on real Ray Serve and real vLLM.
+	$(BIN)/pytest
+
+unit: setup  ## Run the tests that need no engine.
+	$(BIN)/pytest -m "not e2e and not integration"
+
+check: setup  ## Lint, format, types and layers.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+packages:  ## Install the system packages that tests need, where this user may.
+	@$(PYTHON) tests/system_packages.py
+
+# uv resolves, pip installs: uv writes hashes for every platform, pip also takes wheels from a local disk.
+LOCK = $(BIN)/uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-header --quiet $(UPGRADE)
+CPU = --override requirements/cpu-overrides.txt --no-emit-package torch
+lock:  ## Write the lock files anew (UPGRADE=--upgrade for newer versions).
+	$(BIN)/pip install --quiet uv==0.13.9
+	$(LOCK) --output-file requirements/gateway.lock
+	$(LOCK) $(CPU) --extra cpu --output-file requirements/serving-cpu.lock
+	$(LOCK) --extra gpu --output-file requirements/serving-gpu.lock
+	$(LOCK) $(CPU) --extra cpu --extra dev --output-file requirements/dev.lock
+
+clean:  ## Remove everything that set-up made.
+	rm -rf .venv .cache build *.egg-info
