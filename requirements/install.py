@@ -1,7 +1,7 @@
-"""Set up the development environment: `.venv`, the Harmony vocabulary and the tiny checkpoint, with progress.
+"""Set up the development environment, with progress: `.venv`, the Harmony vocabulary, the tiny checkpoint.
 
-Runs under a bare Python 3.11 or 3.12 (standard library only), called by `make setup`. Each step is skipped when
-what it would do is done already; the output of pip goes to `.cache/setup.log`, and its end is shown on failure.
+Runs under a bare Python 3.11 or 3.12 (standard library only), called by `make setup`. Each step is skipped
+when what it would do is done already. The output goes to `.cache/setup.log`; its end is shown on failure.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ def steps() -> list[tuple[str, Callable[[], bool], Callable[[], None]]]:
             lambda: pip("torch", TORCH, *torch_index(), TORCH),
         ),
         (
-            "Installing 190 locked packages: Ray Serve, vLLM for CPU, tools (about 2 GB; 2 to 5 minutes)",
+            f"Installing {locked_packages()} locked packages: Ray Serve, vLLM for CPU, tools (some minutes)",
             lambda: not stamped("lock", lock_digest()),
             lambda: pip(
                 "lock", lock_digest(), "--no-deps", "--require-hashes", "-r", "requirements/dev.lock"
@@ -73,8 +73,9 @@ def steps() -> list[tuple[str, Callable[[], bool], Callable[[], None]]]:
         ),
         (
             "Assembling the tiny gpt-oss checkpoint",
-            lambda: not (CACHE / "tiny-gptoss" / "manifest.json").exists()
-            or not stamped("model", model_digest()),
+            lambda: (
+                not (CACHE / "tiny-gptoss" / "manifest.json").exists() or not stamped("model", model_digest())
+            ),
             build_model,
         ),
     ]
@@ -99,9 +100,7 @@ def create_venv() -> None:
 
 def pip(stamp: str, value: str, *arguments: str) -> None:
     """Install with pip, showing the package at hand, and remember that it was done."""
-    run(
-        [str(python()), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off", *arguments]
-    )
+    run([str(python()), "-m", "pip", "install", "--progress-bar=off", *arguments])
     (VENV / f".done-{stamp}").write_text(value)
 
 
@@ -156,7 +155,8 @@ def show_progress(start: int) -> None:
         lines = log.read().decode(errors="replace").splitlines()
     packages = [line for line in lines if re.match(r"(Collecting|Installing|Processing)", line.strip())]
     doing = packages[-1].strip()[:70] if packages else ""
-    print(f"\r\033[K        {time.monotonic() - STARTED:5.0f} s  {doing}", end="", file=sys.stderr, flush=True)
+    elapsed = time.monotonic() - STARTED
+    print(f"\r\033[K[{elapsed:5.0f} s]   {doing}", end="", file=sys.stderr, flush=True)
 
 
 def clear_line() -> None:
@@ -179,6 +179,11 @@ def stamped(name: str, value: str) -> bool:
     """Return whether a step was done for the present input."""
     stamp = VENV / f".done-{name}"
     return stamp.exists() and stamp.read_text() == value
+
+
+def locked_packages() -> int:
+    """Return how many packages the lock names."""
+    return len(re.findall(r"^[a-z0-9].*==", (ROOT / "requirements" / "dev.lock").read_text(), re.MULTILINE))
 
 
 def lock_digest() -> str:

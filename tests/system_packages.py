@@ -1,7 +1,7 @@
 """Install the Debian packages that tests start, where this user may; say how where not.
 
-Standard library only: it runs before the environment exists. A test whose program is missing is skipped with the
-same command.
+Standard library only: it runs before the environment exists. A test whose program is missing is skipped, with
+the same command as the reason.
 """
 
 import os
@@ -32,12 +32,15 @@ def main() -> int:
         print(f"Some tests will be skipped; to run them: {install_command(packages)}", file=sys.stderr)
         return 0
     print(f"Installing {', '.join(packages)}", file=sys.stderr)
-    quiet = {"stdout": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment, **quiet)
-    install = ["apt-get", "install", "--yes", "-qq", "--no-install-recommends", *packages]
-    subprocess.run(install, check=True, env=environment, **quiet)
+    apt_get("update", "-qq")
+    apt_get("install", "--yes", "-qq", "--no-install-recommends", *packages)
     return 0
+
+
+def apt_get(*arguments: str) -> None:
+    """Run apt-get without questions; it says itself what went wrong."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", *arguments], check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,68 @@
+"""A run's processes end with it, and no others do."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+from cluster import processes
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+STUBBORN_SCRIPT = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("up", flush=True)
+time.sleep(60)
+"""
+STUBBORN = [sys.executable, "-c", STUBBORN_SCRIPT]
+
+
+def start(mark: str, command: list[str] = SLEEP) -> "subprocess.Popen[bytes]":
+    """Start a process that carries ``mark``, away from this process's group."""
+    environment = {**os.environ, processes.MARK: mark}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True)
+
+
+def test_only_marked_processes_end() -> None:
+    """A process of another run survives the end of this one."""
+    mine, other = uuid.uuid4().hex, uuid.uuid4().hex
+    with start(mine) as target, start(other) as bystander:
+        assert processes.marked(mine) == [target.pid]
+        assert processes.end(mine) == 1
+        assert target.wait(timeout=5) == -signal.SIGTERM
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+def test_a_process_that_ignores_the_request_is_killed() -> None:
+    """After the grace a process that ignores SIGTERM gets SIGKILL."""
+    mark = uuid.uuid4().hex
+    with start(mark, STUBBORN) as target:
+        assert target.stdout is not None
+        target.stdout.readline()
+        processes.end(mark, grace_s=0.2)
+        assert target.wait(timeout=5) == -signal.SIGKILL
+
+
+def test_the_guard_ends_the_run_when_its_parent_is_killed() -> None:
+    """After ``kill -9`` of a run's main process, the guard ends what the run started."""
+    mark = uuid.uuid4().hex
+    script = (
+        "import os, subprocess, sys, time\n"
+        "from cluster import processes\n"
+        f"processes.guard('{mark}', os.environ)\n"
+        f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+        "print('up', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with start(mark, [sys.executable, "-c", script]) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        assert len(processes.marked(mark)) == 2
+        parent.kill()
+        deadline = time.monotonic() + 10
+        while processes.marked(mark) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert processes.marked(mark) == []
