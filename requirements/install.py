@@ -19,8 +19,6 @@ VENV = ROOT / ".venv"
 CACHE = ROOT / ".cache"
 LOG = CACHE / "setup.log"
 TORCH = "torch==2.13.0"
-OSS_HARMONY = "oss-harmony==0.0.11"
-"""Carries the o200k vocabulary in its wheel. It shares openai-harmony's module name, so it gets a folder."""
 NEEDED_GIB = 6
 """Disk that the environment takes: 4.4 GiB, measured, and room for pip's downloads."""
 STARTED = time.monotonic()
@@ -111,9 +109,13 @@ def torch_index() -> list[str]:
 
 
 def build_vocabulary() -> None:
-    """Decode the vocabulary out of oss-harmony and check its SHA-256."""
+    """Decode the vocabulary out of oss-harmony, whose wheel carries it, and check its SHA-256.
+
+    It shares openai-harmony's module name, so it gets a folder of its own.
+    """
     harmony = CACHE / "oss-harmony"
-    run([str(python()), "-m", "pip", "install", "--no-deps", "--target", str(harmony), OSS_HARMONY])
+    lock = ["--no-deps", "--require-hashes", "-r", "requirements/vocabulary.lock"]
+    run([str(python()), "-m", "pip", "install", "--upgrade", "--target", str(harmony), *lock])
     command("demo-model", "vocabulary", str(CACHE / "vocabulary"), "--harmony-dir", str(harmony))
 
 
