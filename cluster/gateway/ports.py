@@ -1,27 +1,11 @@
 """What the gateway needs from outside itself, as small protocols that it owns."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.core.effort import Effort
 from cluster.core.limits import Ask, Refusal, Reservation
-from cluster.settings import RateLimits
+from cluster.stores.caller import Caller
 
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who sent a request, and what they may do."""
-
-    tenant: str
-    key_id: str
-    models: frozenset[str] | None
-    """Models and aliases that the key may use; None: all."""
-    max_effort: Effort
-    """Highest effort that the key may use."""
-    see_reasoning: bool
-    """Whether the caller may see the chain of thought."""
-    limits: RateLimits
-    """The tenant's limits."""
+__all__ = ["Caller", "KeyStore", "LimitStore"]
 
 
 class KeyStore(Protocol):

@@ -1,0 +1,25 @@
+"""Who calls: what a key store finds, and what the gateway asks for with every request."""
+
+from dataclasses import dataclass
+
+from cluster.core.effort import Effort
+from cluster.core.request import Endpoint
+from cluster.settings import RateLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request, and what they may do."""
+
+    tenant: str
+    key_id: str
+    models: frozenset[str] | None
+    """Models and aliases that the key may use; None: all."""
+    max_effort: Effort
+    """Highest effort that the key may use."""
+    see_reasoning: bool
+    """Whether the caller may see the chain of thought."""
+    limits: RateLimits
+    """The tenant's limits."""
+    endpoints: frozenset[Endpoint] | None = None
+    """Endpoints that the key may call; None: all."""

@@ -1,0 +1,114 @@
+"""Tenants and keys as they are stored: one JSON document each, with no secret inside.
+
+The same documents are files of a directory and entries of a Kubernetes Secret: ``tenant.<name>.json`` and
+``key.<id>.json``. A key may narrow what its tenant may do, never widen it.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from cluster.core.effort import EFFORTS, Effort
+from cluster.core.request import Endpoint
+from cluster.settings import RateLimits
+
+TenantName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+"""Lower-case letters, digits and dashes, at most 63: it is a file name, a Secret entry and a metric label."""
+KeyId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{8}$")]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Item = TypeVar("Item")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+class Scopes(_Record):
+    """What a tenant or a key may do."""
+
+    models: tuple[ModelName, ...] | None = None
+    """Models and aliases that may be used; None: all."""
+    endpoints: tuple[Endpoint, ...] | None = None
+    """Endpoints that may be called; None: all."""
+    max_effort: Effort = "high"
+    """Highest effort that may be asked for; a higher one is served at this one."""
+    see_reasoning: bool = False
+    """Whether the chain of thought may be seen."""
+
+
+class TenantRecord(_Record):
+    """One tenant: a team or an application that shares limits."""
+
+    version: Literal[1] = 1
+    """Version of the document's form."""
+    name: TenantName
+    """The tenant's name; the file is named after it."""
+    created_at: AwareDatetime
+    """When it was first set."""
+    scopes: Scopes = Scopes()
+    """What its keys may do at most."""
+    limits: RateLimits | None = None
+    """Its limits; None: ``limits.defaults`` of the settings document."""
+
+
+class KeySecret(_Record):
+    """One live secret of a key, as its digest."""
+
+    digest: Digest
+    """HMAC-SHA-256 of the whole key under the pepper, hex."""
+    expires_at: AwareDatetime | None = None
+    """When this secret dies, set on the older one by a rotation; None: with the key."""
+
+
+class KeyRecord(_Record):
+    """One API key."""
+
+    version: Literal[1] = 1
+    """Version of the document's form."""
+    id: KeyId
+    """The id inside the key; the file is named after it."""
+    tenant: TenantName
+    """Whose key it is."""
+    secrets: tuple[KeySecret, ...] = Field(min_length=1, max_length=2)
+    """Live secrets, newest first: two while clients change over from one to the other."""
+    created_at: AwareDatetime
+    """When it was created."""
+    label: Annotated[str, Field(max_length=128)] = ""
+    """What it is for, in its owner's words."""
+    expires_at: AwareDatetime | None = None
+    """When the key dies; None: never."""
+    revoked_at: AwareDatetime | None = None
+    """When it was revoked; None: it is not."""
+    scopes: Scopes = Scopes(see_reasoning=True)
+    """What it may do, within its tenant's scopes; by default all that its tenant may."""
+
+
+def within(scopes: Scopes, outer: Scopes) -> Scopes:
+    """Return ``scopes`` narrowed to what ``outer`` allows too."""
+    return Scopes(
+        models=_both(scopes.models, outer.models),
+        endpoints=_both(scopes.endpoints, outer.endpoints),
+        max_effort=min(scopes.max_effort, outer.max_effort, key=EFFORTS.index),
+        see_reasoning=scopes.see_reasoning and outer.see_reasoning,
+    )
+
+
+def live_secrets(record: KeyRecord, now: datetime) -> list[KeySecret]:
+    """Return the secrets of a key that are good at ``now``; none when it is revoked or has expired."""
+    if record.revoked_at is not None or _past(record.expires_at, now):
+        return []
+    return [secret for secret in record.secrets if not _past(secret.expires_at, now)]
+
+
+def _past(moment: datetime | None, now: datetime) -> bool:
+    return moment is not None and moment <= now
+
+
+def _both(left: tuple[Item, ...] | None, right: tuple[Item, ...] | None) -> tuple[Item, ...] | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return tuple(item for item in left if item in right)
