@@ -1,0 +1,5 @@
+"""``python -m cluster`` is ``gpt-oss-cluster``."""
+
+from cluster.cli import main
+
+main()

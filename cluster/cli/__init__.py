@@ -1,0 +1,29 @@
+"""``gpt-oss-cluster``: one command for the demo, the servers, keys and checks.
+
+Exit status: 0 good, 1 a finding, 2 usage, 3 cannot reach. Imports that cost time stand inside their command,
+so that ``--help`` is instant and the gateway never loads Ray.
+"""
+
+import typer
+
+from cluster.cli import admin, config, model, serve
+
+app = typer.Typer(
+    help="Serve gpt-oss-120b and gpt-oss-20b on your own GPUs, routed and limited by reasoning effort.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(serve.demo)
+app.command("gateway")(serve.gateway)
+app.command("sim")(serve.sim)
+app.command("check-config")(config.check_config)
+app.command("schema")(config.schema)
+app.command("profiles")(config.profiles)
+app.add_typer(admin.tenants, name="tenants")
+app.add_typer(admin.keys, name="keys")
+app.add_typer(model.app, name="demo-model")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

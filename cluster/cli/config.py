@@ -1,0 +1,42 @@
+"""Commands on settings: ``check-config``, ``schema``, ``profiles``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cluster import settings
+from cluster.cli.common import JsonOption, fail, print_json
+from cluster.settings import Settings, SettingsError
+
+
+def check_config(
+    file: Annotated[Path, typer.Argument(help="The settings document.", show_default=False)],
+    json: JsonOption = False,
+) -> None:
+    """Check a settings document: every mistake with its path in the file. Exit status 1 if there is any."""
+    try:
+        document = settings.load(file)
+    except SettingsError as error:
+        if json:
+            print_json({"ok": False, "mistakes": str(error).splitlines()})
+            raise typer.Exit(1) from None
+        fail(str(error))
+    if json:
+        print_json({"ok": True, "mistakes": []})
+    else:
+        Console().print(f"[green]{file} is right.[/green] {_summary(document)}", highlight=False)
+
+
+def _summary(document: Settings) -> str:
+    pools = ", ".join(
+        f"{name} ({pool.model} on {pool.profile}, {pool.replicas.min} to {pool.replicas.max} replicas)"
+        for name, pool in document.serving.pools.items()
+    )
+    return f"Pools: {pools}."
+
+
+def schema() -> None:
+    """Print the JSON Schema of the settings document."""
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()})
