@@ -1,0 +1,157 @@
+"""``/v1/chat/completions`` as vLLM 0.29 writes it, to the key and to which fields are null or absent."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cluster.serving.sim.errors import EngineError
+from cluster.serving.sim.request import Job
+from cluster.serving.sim.text import CALL_TOKEN, Generation, Token
+from cluster.serving.sim.wire import DONE, Tally, dump, fresh
+
+FINGERPRINT = "vllm-0.29.0-simulated"
+
+
+def answer(
+    job: Job, generations: Sequence[Generation], *, request_id: str, model: str, created: int, tally: Tally
+) -> dict[str, Any]:
+    """Return the body of a whole answer."""
+    return {
+        "id": request_id,
+        "object": "chat.completion",
+        "created": created,
+        "model": model,
+        "choices": [_choice(job, index, generation) for index, generation in enumerate(generations)],
+        "service_tier": None,
+        "system_fingerprint": FINGERPRINT,
+        "usage": {**_usage(tally), "prompt_tokens_details": None},
+        "prompt_logprobs": None,
+        "prompt_token_ids": None,
+        "prompt_text": None,
+        "kv_transfer_params": None,
+        "ec_transfer_params": None,
+        "metrics": None,
+    }
+
+
+def _usage(tally: Tally) -> dict[str, Any]:
+    return {
+        "prompt_tokens": tally.prompt,
+        "total_tokens": tally.prompt + tally.total,
+        "completion_tokens": tally.total,
+        "completion_tokens_details": {"reasoning_tokens": tally.reasoning},
+    }
+
+
+def _choice(job: Job, index: int, generation: Generation) -> dict[str, Any]:
+    return {
+        "index": index,
+        "message": _message(job, generation),
+        "logprobs": None,
+        "finish_reason": finish_reason(job, generation),
+        "stop_reason": stop_reason(generation),
+        "token_ids": None,
+        "routed_experts": None,
+    }
+
+
+def _message(job: Job, generation: Generation) -> dict[str, Any]:
+    content: str | None = generation.text("answer") or None
+    if job.named or job.tool_choice == "required":
+        content = content or ""
+    calls = {"tool_calls": [_call(generation)]} if generation.called else {}
+    return {
+        "role": "assistant",
+        "content": content,
+        "refusal": None,
+        "annotations": None,
+        "audio": None,
+        "function_call": None,
+        **calls,
+        "reasoning": (generation.text("reasoning") or None) if job.include_reasoning else None,
+    }
+
+
+def _call(generation: Generation) -> dict[str, Any]:
+    function = {"name": generation.call, "arguments": generation.text("call")}
+    return {"id": fresh("chatcmpl-tool-"), "type": "function", "function": function}
+
+
+def finish_reason(job: Job, generation: Generation) -> str:
+    """Return why a choice ended; a named call ends with ``stop``, as OpenAI's does."""
+    return "tool_calls" if generation.called and not job.named else generation.finish
+
+
+def stop_reason(generation: Generation) -> int | None:
+    """Return the stop token that vLLM names: that of a call, none for a plain end."""
+    return CALL_TOKEN if generation.called and generation.finish == "stop" else None
+
+
+class ChatStream:
+    """The SSE events of one streamed chat completion."""
+
+    def __init__(
+        self,
+        job: Job,
+        generations: Sequence[Generation],
+        *,
+        request_id: str,
+        model: str,
+        created: int,
+        tally: Tally,
+    ) -> None:
+        self._job, self._generations, self._tally = job, generations, tally
+        self._head = {"id": request_id, "object": "chat.completion.chunk", "created": created, "model": model}
+
+    def opened(self) -> bytes:
+        """Return nothing: vLLM sends the headers and then waits for the first token."""
+        return b""
+
+    def started(self) -> bytes:
+        """Return one role chunk for each choice."""
+        delta = {"role": "assistant", "content": ""}
+        return b"".join(
+            self._event([{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}])
+            for index in range(len(self._generations))
+        )
+
+    def token(self, choice: int, token: Token, *, last: bool) -> bytes:
+        """Return the chunk of one token; the last one always has a chunk, with the finish reason."""
+        delta = self._delta(choice, token)
+        if not delta and not last:
+            return b""
+        generation = self._generations[choice]
+        finish = {"finish_reason": finish_reason(self._job, generation) if last else None}
+        stop = {"stop_reason": stop_reason(generation)} if last else {}
+        chunk = {"index": choice, "delta": delta, "logprobs": None, **finish, **stop, "token_ids": None}
+        return self._event([chunk])
+
+    def _delta(self, choice: int, token: Token) -> dict[str, Any]:
+        hidden = {} if self._job.include_reasoning else {"reasoning": None}
+        match token.kind:
+            case "reasoning":
+                return {} if hidden else {"reasoning": token.text}
+            case "answer":
+                return {"content": token.text, **hidden}
+            case "call":
+                return {**hidden, "tool_calls": [self._call_delta(choice, token)]}
+            case "control":
+                return {}
+
+    def _call_delta(self, choice: int, token: Token) -> dict[str, Any]:
+        if token.text:
+            return {"index": 0, "function": {"arguments": token.text}}
+        function = {"name": self._generations[choice].call, "arguments": ""}
+        return {"id": fresh("chatcmpl-tool-"), "type": "function", "index": 0, "function": function}
+
+    def ended(self) -> bytes:
+        """Return the usage chunk, when it was asked for, and the end mark."""
+        if not self._job.include_usage:
+            return DONE
+        return self._event([], usage=_usage(self._tally), system_fingerprint=FINGERPRINT) + DONE
+
+    def failed(self, error: EngineError) -> bytes:
+        """Return the error event and the end mark, which vLLM sends even then."""
+        return f"data: {dump(error.body())}\n\n".encode() + DONE
+
+    def _event(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        return f"data: {dump({**self._head, 'choices': choices, **more})}\n\n".encode()

@@ -1,0 +1,453 @@
+"""A body as the engine reads it: two endpoints in, one kind of job out.
+
+Field checks follow vLLM's request models, as far as a request that the gateway lets through can meet them;
+unknown fields are ignored, as vLLM does.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from cluster.core.effort import EFFORTS, Effort
+from cluster.core.request import Endpoint
+from cluster.serving.sim.errors import EngineError, FieldError, from_validation
+
+DEFAULT_EFFORT: Effort = "medium"
+"""What Harmony writes into the prompt when a request names no effort."""
+
+SYSTEM_TOKENS = 68
+"""Tokens of Harmony's system message, in every prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call."""
+
+    name: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of the conversation, flattened to its text."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One valid request, the same for both endpoints."""
+
+    endpoint: Endpoint
+    turns: tuple[Turn, ...]
+    effort: Effort
+    prompt_tokens: int
+    max_tokens: int
+    """Most output tokens, the rest of the context when the request names none."""
+    stream: bool
+    include_usage: bool
+    include_reasoning: bool
+    reasoning_budget: int | None
+    choices: int
+    tools: tuple[Tool, ...]
+    tool_choice: str
+    """``auto``, ``required``, ``none``, or the name of a tool."""
+    named: bool
+    """Whether ``tool_choice`` is the name of a tool."""
+    schema: dict[str, Any] | None
+    """The schema that the answer must follow; an empty one allows any object."""
+    priority: int
+    seed: int | None
+    body: dict[str, Any] = field(repr=False)
+    """The body as sent, for the fields that the answer repeats."""
+
+    @property
+    def last_user_text(self) -> str:
+        """The text of the last user message; empty when there is none."""
+        return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
+
+    @property
+    def answers_a_tool(self) -> bool:
+        """Whether the conversation ends with a tool's result."""
+        return bool(self.turns) and self.turns[-1].role == "tool"
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+def _budget(value: Any) -> Any:
+    if value is None or value == -1:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise FieldError(
+            "`thinking_token_budget` must be a non-negative integer or -1 for unlimited.",
+            "thinking_token_budget",
+        )
+    return value
+
+
+_Budget = Annotated[int | None, BeforeValidator(_budget)]
+_Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+_OpenAiEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class _Sampling(_Body):
+    model: str | None = None
+    stream: bool | None = False
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: _Int64 | None = None
+    include_reasoning: bool = True
+    thinking_token_budget: _Budget = None
+    priority: _Int64 = 0
+
+
+class _StreamOptions(_Body):
+    include_usage: bool | None = False
+
+
+class _Function(_Body):
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class _ChatTool(_Body):
+    type: Literal["function"] = "function"
+    function: _Function
+
+
+class _NamedFunction(_Body):
+    name: str
+
+
+class _NamedChoice(_Body):
+    type: Literal["function"] = "function"
+    function: _NamedFunction
+
+
+class _JsonSchema(_Body):
+    name: str
+    json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+
+
+class _ResponseFormat(_Body):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _JsonSchema | None = None
+
+
+class ChatBody(_Sampling):
+    """The body of a chat completion."""
+
+    messages: list[dict[str, Any]]
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = 1
+    stream_options: _StreamOptions | None = None
+    tools: list[_ChatTool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | _NamedChoice | None = "none"
+    reasoning_effort: _OpenAiEffort | None = None
+    response_format: _ResponseFormat | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _consistent(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if data.get("stream_options") and not data.get("stream"):
+            raise FieldError("Stream options can only be defined when `stream=True`.", "stream_options")
+        if data.get("tools") == []:
+            raise FieldError("`tools` must not be an empty array.", "tools")
+        if data.get("tool_choice") not in (None, "none") and not data.get("tools"):
+            raise FieldError("When using `tool_choice`, `tools` must be set.", "tool_choice")
+        if data.get("tools") and "tool_choice" not in data:
+            return {**data, "tool_choice": "auto"}
+        return data
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        wanted = self.response_format
+        if wanted is not None and wanted.type == "json_schema" and wanted.json_schema is None:
+            raise FieldError(
+                "When response_format type is 'json_schema', the 'json_schema' field must be provided.",
+                "response_format",
+            )
+        return self
+
+
+class _Reasoning(_Body):
+    effort: _OpenAiEffort | None = None
+
+
+class _TextFormat(_Body):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+
+
+class _Text(_Body):
+    format: _TextFormat | None = None
+
+
+class _ResponsesTool(_Body):
+    type: str
+    name: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class ResponsesBody(_Sampling):
+    """The body of a Responses request."""
+
+    input: str | list[dict[str, Any]]
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    reasoning: _Reasoning | None = None
+    text: _Text | None = None
+    tools: list[_ResponsesTool] = []
+    tool_choice: Any = "auto"
+    previous_response_id: str | None = None
+    background: bool | None = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _consistent(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("tools"):
+            if data.get("tool_choice") == "required":
+                raise FieldError(
+                    "Tool choice 'required' must be specified with 'tools' parameter.", "tool_choice"
+                )
+            if isinstance(data.get("tool_choice"), dict):
+                raise FieldError("Tool choice 'function' not found in 'tools' parameter.", "tool_choice")
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the engine knows before it reads a request."""
+
+    model: str
+    max_model_len: int
+    priority_header: str | None = None
+
+
+def parse(endpoint: Endpoint, body: Any, context: Context) -> Job:
+    """Read a decoded body. Raises `EngineError` as vLLM would answer it."""
+    try:
+        if endpoint == "chat":
+            return _chat(ChatBody.model_validate(body), body, context)
+        return _responses(ResponsesBody.model_validate(body), body, context)
+    except ValidationError as error:
+        raise from_validation(error) from None
+
+
+def _chat(read: ChatBody, body: dict[str, Any], context: Context) -> Job:
+    _check_model(read.model, context)
+    turns = tuple(_chat_turn(message) for message in read.messages)
+    tools = tuple(
+        Tool(tool.function.name, tool.function.parameters or {"type": "object", "properties": {}})
+        for tool in read.tools or ()
+    )
+    wanted = read.response_format
+    schema = _schema(wanted.type, wanted.json_schema and wanted.json_schema.json_schema) if wanted else None
+    limit = read.max_tokens if read.max_completion_tokens is None else read.max_completion_tokens
+    choice = read.tool_choice
+    named = isinstance(choice, _NamedChoice)
+    name = choice.function.name if isinstance(choice, _NamedChoice) else choice or "none"
+    if named and name not in {tool.name for tool in tools}:
+        raise EngineError(
+            "The tool specified in `tool_choice` does not match any of the specified `tools`",
+            kind="Bad Request",
+            param="tool_choice",
+        )
+    prompt_tokens = _count(turns, tools)
+    if prompt_tokens > context.max_model_len:
+        raise EngineError(
+            f"Input length ({prompt_tokens}) exceeds model's maximum context length ({context.max_model_len})."
+        )
+    options = read.stream_options
+    return Job(
+        endpoint="chat",
+        turns=turns,
+        effort=_effort(read.reasoning_effort),
+        prompt_tokens=prompt_tokens,
+        max_tokens=_limit(limit, context.max_model_len - prompt_tokens),
+        stream=bool(read.stream),
+        include_usage=bool(options and options.include_usage),
+        choices=_choices(read.n),
+        tools=tools,
+        tool_choice=name,
+        named=named,
+        schema=schema,
+        body=body,
+        **_sampling(read, context),
+    )
+
+
+def _responses(read: ResponsesBody, body: dict[str, Any], context: Context) -> Job:
+    _check_model(read.model, context)
+    _check_unsupported(read)
+    turns = _input_turns(read)
+    tools = tuple(
+        Tool(tool.name, tool.parameters or {"type": "object", "properties": {}})
+        for tool in read.tools
+        if tool.type == "function" and tool.name
+    )
+    form = read.text.format if read.text else None
+    named = isinstance(read.tool_choice, dict)
+    name = str(read.tool_choice.get("name", "")) if named else str(read.tool_choice)
+    if named and name not in {tool.name for tool in tools}:
+        raise EngineError(
+            "Tool choice 'function' not found in 'tools' parameter.", kind="Bad Request", param="tool_choice"
+        )
+    prompt_tokens = _count(turns, tools)
+    if prompt_tokens >= context.max_model_len:
+        raise EngineError(
+            f"The engine prompt length {prompt_tokens} exceeds the max_model_len {context.max_model_len}. "
+            "Please reduce prompt.",
+            kind="invalid_request_error",
+            param="input",
+        )
+    return Job(
+        endpoint="responses",
+        turns=turns,
+        effort=_effort(read.reasoning.effort if read.reasoning else None),
+        prompt_tokens=prompt_tokens,
+        max_tokens=_limit(read.max_output_tokens, context.max_model_len - prompt_tokens),
+        stream=bool(read.stream),
+        include_usage=True,
+        choices=1,
+        tools=tools,
+        tool_choice=name if tools else "none",
+        named=named,
+        schema=_schema(form.type, form.json_schema) if form else None,
+        body=body,
+        **_sampling(read, context),
+    )
+
+
+def _check_model(model: str | None, context: Context) -> None:
+    if model and model != context.model:
+        raise EngineError(
+            f"The model `{model}` does not exist.", status=404, kind="NotFoundError", param="model"
+        )
+
+
+def _check_unsupported(read: ResponsesBody) -> None:
+    if read.background:
+        raise EngineError(
+            "This vLLM engine does not support `store=True` and therefore does not support the background mode.",
+            kind="invalid_request_error",
+            param="background",
+        )
+    if read.previous_response_id is not None:
+        raise EngineError(
+            f"Response with id '{read.previous_response_id}' not found.",
+            status=404,
+            kind="invalid_request_error",
+            param="response_id",
+        )
+
+
+def _sampling(read: _Sampling, context: Context) -> dict[str, Any]:
+    temperature, top_p = read.temperature, read.top_p
+    if temperature is not None and not (math.isfinite(temperature) and 0 <= temperature <= 2):
+        raise EngineError(f"temperature must be in [0, 2], got {temperature}.", param="temperature")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise EngineError(f"top_p must be in (0, 1], got {top_p}.", param="top_p")
+    return {
+        "include_reasoning": read.include_reasoning,
+        "reasoning_budget": read.thinking_token_budget,
+        "priority": _priority(context.priority_header, read.priority),
+        "seed": read.seed,
+    }
+
+
+def _priority(header: str | None, body: int) -> int:
+    try:
+        return int(header) if header is not None else body
+    except ValueError:
+        # As in vLLM: a header that is no number is ignored, and the body's value holds.
+        return body
+
+
+def _effort(asked: str | None) -> Effort:
+    if asked is None:
+        return DEFAULT_EFFORT
+    if asked not in EFFORTS:
+        raise EngineError(
+            f"reasoning_effort={asked!r} is not supported by Harmony. "
+            f"Supported values are: {', '.join(reversed(EFFORTS))}."
+        )
+    return cast(Effort, asked)
+
+
+def _limit(asked: int | None, room: int) -> int:
+    limit = room if asked is None else min(asked, room)
+    if limit < 1:
+        raise EngineError(f"max_tokens must be at least 1, got {limit}.", param="max_tokens")
+    return limit
+
+
+def _choices(n: int | None) -> int:
+    count = 1 if n is None else n
+    if count < 1:
+        raise EngineError(f"n must be at least 1, got {count}.", param="n")
+    return count
+
+
+def _schema(kind: str, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if kind == "text" else schema or {"type": "object"}
+
+
+def _chat_turn(message: dict[str, Any]) -> Turn:
+    role = str(message.get("role", ""))
+    calls = message.get("tool_calls") or ()
+    called = [str(call.get("function", {}).get("arguments", "")) for call in calls]
+    text = " ".join([_text(message.get("content")), *called]).strip()
+    return Turn("tool" if role == "function" else role, text)
+
+
+def _input_turns(read: ResponsesBody) -> tuple[Turn, ...]:
+    first = [Turn("developer", read.instructions)] if read.instructions else []
+    if isinstance(read.input, str):
+        return (*first, Turn("user", read.input))
+    return (*first, *(_item_turn(item, read.input) for item in read.input))
+
+
+def _item_turn(item: dict[str, Any], items: Sequence[dict[str, Any]]) -> Turn:
+    match item.get("type", "message"):
+        case "message":
+            return Turn(str(item.get("role", "")), _text(item.get("content")))
+        case "reasoning":
+            return Turn("analysis", _text(item.get("content")))
+        case "function_call":
+            return Turn("assistant", str(item.get("arguments", "")))
+        case "function_call_output":
+            _check_output(item, items)
+            return Turn("tool", str(item["output"]))
+        case other:
+            raise EngineError(f"Unknown input type: {other}")
+
+
+def _check_output(item: dict[str, Any], items: Sequence[dict[str, Any]]) -> None:
+    call_id = item.get("call_id")
+    calls = {other.get("call_id") for other in items if other.get("type") == "function_call"}
+    if call_id not in calls:
+        raise EngineError(f"No call message found for {call_id}")
+    if not isinstance(item.get("output"), str):
+        raise EngineError("Input should be a valid string", param="input")
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return " ".join(str(part.get("text", "")) for part in parts if isinstance(part, dict)).strip()
+
+
+def _count(turns: Sequence[Turn], tools: Sequence[Tool]) -> int:
+    texts = [turn.text for turn in turns] + [f"{tool.name}{tool.parameters}" for tool in tools]
+    return SYSTEM_TOKENS + sum(4 + math.ceil(len(text.encode()) / 4) for text in texts)
