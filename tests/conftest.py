@@ -36,7 +36,9 @@ class Demo:
 
     def client(self, key: str | None = None, retries: int = 0) -> openai.OpenAI:
         """Return the official client, unmodified, for the demo tenant or for another ``key``."""
-        return openai.OpenAI(base_url=self.base_url, api_key=key or self.key, max_retries=retries, timeout=120)
+        return openai.OpenAI(
+            base_url=self.base_url, api_key=key or self.key, max_retries=retries, timeout=120
+        )
 
 
 @dataclass(frozen=True, slots=True)

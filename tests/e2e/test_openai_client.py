@@ -61,7 +61,9 @@ def test_chat_streams_with_usage(demo: Demo) -> None:
     )
     assert len([c for c in chunks if c.choices and c.choices[0].delta.content]) > 3
     assert text_of(chunks)
-    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == ["stop"]
+    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == [
+        "stop"
+    ]
     assert chunks[-1].choices == []
     usage = chunks[-1].usage
     assert usage is not None

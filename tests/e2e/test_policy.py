@@ -66,9 +66,7 @@ def test_a_bad_parameter_is_a_bad_request(demo: Demo, change: dict[str, Any], pa
         demo.client().post("/chat/completions", body=body, cast_to=object)
     assert caught.value.type == "invalid_request_error"
     assert param in (caught.value.param or caught.value.message)
-    good = demo.client().chat.completions.create(
-        model="gpt-oss-20b", messages=HELLO, reasoning_effort="low"
-    )
+    good = demo.client().chat.completions.create(model="gpt-oss-20b", messages=HELLO, reasoning_effort="low")
     assert good.choices[0].message.content
 
 
