@@ -3,6 +3,7 @@
 It needs neither Ray nor vLLM, starts in a second, and a contract test holds it to the real engine's answers.
 """
 
-from cluster.serving.sim.app import AddressInUse, SimulatedApp, create_app, run
+from cluster.serving.sim.app import SimulatedApp, create_app, run
+from cluster.serving.sim.asgi import AddressInUse
 
 __all__ = ["AddressInUse", "SimulatedApp", "create_app", "run"]

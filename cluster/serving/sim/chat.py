@@ -6,20 +6,18 @@ from typing import Any
 from cluster.serving.sim.errors import EngineError
 from cluster.serving.sim.request import Job
 from cluster.serving.sim.text import CALL_TOKEN, Generation, Token
-from cluster.serving.sim.wire import DONE, Tally, dump, fresh
+from cluster.serving.sim.wire import DONE, Envelope, Tally, dump, fresh
 
 FINGERPRINT = "vllm-0.29.0-simulated"
 
 
-def answer(
-    job: Job, generations: Sequence[Generation], *, request_id: str, model: str, created: int, tally: Tally
-) -> dict[str, Any]:
+def answer(job: Job, generations: Sequence[Generation], tally: Tally, envelope: Envelope) -> dict[str, Any]:
     """Return the body of a whole answer."""
     return {
-        "id": request_id,
+        "id": envelope.request_id,
         "object": "chat.completion",
-        "created": created,
-        "model": model,
+        "created": envelope.created,
+        "model": envelope.model,
         "choices": [_choice(job, index, generation) for index, generation in enumerate(generations)],
         "service_tier": None,
         "system_fingerprint": FINGERPRINT,
@@ -89,18 +87,14 @@ def stop_reason(generation: Generation) -> int | None:
 class ChatStream:
     """The SSE events of one streamed chat completion."""
 
-    def __init__(
-        self,
-        job: Job,
-        generations: Sequence[Generation],
-        *,
-        request_id: str,
-        model: str,
-        created: int,
-        tally: Tally,
-    ) -> None:
+    def __init__(self, job: Job, generations: Sequence[Generation], tally: Tally, envelope: Envelope) -> None:
         self._job, self._generations, self._tally = job, generations, tally
-        self._head = {"id": request_id, "object": "chat.completion.chunk", "created": created, "model": model}
+        self._head = {
+            "id": envelope.request_id,
+            "object": "chat.completion.chunk",
+            "created": envelope.created,
+            "model": envelope.model,
+        }
 
     def opened(self) -> bytes:
         """Return nothing: vLLM sends the headers and then waits for the first token."""

@@ -72,7 +72,9 @@ def wrong_media_type() -> EngineError:
 
 def from_validation(error: ValidationError) -> EngineError:
     """Return the error for a body whose fields are wrong, named by the first wrong one."""
-    entries = [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)]
+    entries: list[dict[str, Any]] = [
+        {**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)
+    ]
     causes = [entry.get("ctx", {}).get("error") for entry in entries]
     marked = next((cause.param for cause in causes if isinstance(cause, FieldError)), None)
     first = [str(part) for part in entries[0]["loc"] if not _is_union_branch(str(part))]

@@ -11,8 +11,8 @@ from typing import Literal, cast, get_args
 from cluster.serving.sim.text import Generation, Token
 
 Fault = Literal["die", "reset", "hang", "stall", "cut", "harmony", "garbage", "control", "empty"]
-"""``die``: 500 before the first byte. ``reset``: the socket is aborted before the first byte. ``hang``: no byte
-ever. ``stall``: silence in the middle of the answer. ``cut``: the connection ends there without a last event.
+"""``die``: 500 before the first byte. ``reset``: the socket is aborted before it. ``hang``: no byte ever.
+``stall``: silence in the middle of the answer. ``cut``: the connection ends there without a last event.
 ``harmony``: a parse fault there: 500 when whole, an error event in a chat stream, a cut Responses stream.
 ``garbage``: events that are not JSON, or such a body. ``control``: Harmony's control tokens in the answer.
 ``empty``: reasoning, then neither answer nor call."""
@@ -25,7 +25,10 @@ HARMONY_MESSAGE = (
 )
 """vLLM's error text repeats what the model wrote, the chain of thought included."""
 
-GARBAGE = b"data: {not json \xff\n\n"
+DEAD_MESSAGE = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+
+GARBAGE_EVENT = b"data: {not json \xff\n\n"
+GARBAGE_BODY = b"{not json"
 
 LEAK = "<|channel|>analysis<|message|>private thoughts<|end|>"
 

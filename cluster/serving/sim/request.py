@@ -7,13 +7,14 @@ unknown fields are ignored, as vLLM does.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from cluster.core.effort import EFFORTS, Effort
 from cluster.core.request import Endpoint
-from cluster.serving.sim.errors import EngineError, FieldError, from_validation
+from cluster.serving.sim.bodies import ChatBody, NamedChoice, ResponsesBody, Sampling
+from cluster.serving.sim.errors import EngineError, from_validation
 
 DEFAULT_EFFORT: Effort = "medium"
 """What Harmony writes into the prompt when a request names no effort."""
@@ -76,154 +77,6 @@ class Job:
         return bool(self.turns) and self.turns[-1].role == "tool"
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-def _budget(value: Any) -> Any:
-    if value is None or value == -1:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise FieldError(
-            "`thinking_token_budget` must be a non-negative integer or -1 for unlimited.",
-            "thinking_token_budget",
-        )
-    return value
-
-
-_Budget = Annotated[int | None, BeforeValidator(_budget)]
-_Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-_OpenAiEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-
-
-class _Sampling(_Body):
-    model: str | None = None
-    stream: bool | None = False
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: _Int64 | None = None
-    include_reasoning: bool = True
-    thinking_token_budget: _Budget = None
-    priority: _Int64 = 0
-
-
-class _StreamOptions(_Body):
-    include_usage: bool | None = False
-
-
-class _Function(_Body):
-    name: str
-    parameters: dict[str, Any] | None = None
-
-
-class _ChatTool(_Body):
-    type: Literal["function"] = "function"
-    function: _Function
-
-
-class _NamedFunction(_Body):
-    name: str
-
-
-class _NamedChoice(_Body):
-    type: Literal["function"] = "function"
-    function: _NamedFunction
-
-
-class _JsonSchema(_Body):
-    name: str
-    json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
-
-
-class _ResponseFormat(_Body):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: _JsonSchema | None = None
-
-
-class ChatBody(_Sampling):
-    """The body of a chat completion."""
-
-    messages: list[dict[str, Any]]
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    n: int | None = 1
-    stream_options: _StreamOptions | None = None
-    tools: list[_ChatTool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | _NamedChoice | None = "none"
-    reasoning_effort: _OpenAiEffort | None = None
-    response_format: _ResponseFormat | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _consistent(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        if data.get("stream_options") and not data.get("stream"):
-            raise FieldError("Stream options can only be defined when `stream=True`.", "stream_options")
-        if data.get("tools") == []:
-            raise FieldError("`tools` must not be an empty array.", "tools")
-        if data.get("tool_choice") not in (None, "none") and not data.get("tools"):
-            raise FieldError("When using `tool_choice`, `tools` must be set.", "tool_choice")
-        if data.get("tools") and "tool_choice" not in data:
-            return {**data, "tool_choice": "auto"}
-        return data
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        wanted = self.response_format
-        if wanted is not None and wanted.type == "json_schema" and wanted.json_schema is None:
-            raise FieldError(
-                "When response_format type is 'json_schema', the 'json_schema' field must be provided.",
-                "response_format",
-            )
-        return self
-
-
-class _Reasoning(_Body):
-    effort: _OpenAiEffort | None = None
-
-
-class _TextFormat(_Body):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
-
-
-class _Text(_Body):
-    format: _TextFormat | None = None
-
-
-class _ResponsesTool(_Body):
-    type: str
-    name: str | None = None
-    parameters: dict[str, Any] | None = None
-
-
-class ResponsesBody(_Sampling):
-    """The body of a Responses request."""
-
-    input: str | list[dict[str, Any]]
-    instructions: str | None = None
-    max_output_tokens: int | None = None
-    reasoning: _Reasoning | None = None
-    text: _Text | None = None
-    tools: list[_ResponsesTool] = []
-    tool_choice: Any = "auto"
-    previous_response_id: str | None = None
-    background: bool | None = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _consistent(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not data.get("tools"):
-            if data.get("tool_choice") == "required":
-                raise FieldError(
-                    "Tool choice 'required' must be specified with 'tools' parameter.", "tool_choice"
-                )
-            if isinstance(data.get("tool_choice"), dict):
-                raise FieldError("Tool choice 'function' not found in 'tools' parameter.", "tool_choice")
-        return data
-
-
 @dataclass(frozen=True, slots=True)
 class Context:
     """What the engine knows before it reads a request."""
@@ -250,12 +103,10 @@ def _chat(read: ChatBody, body: dict[str, Any], context: Context) -> Job:
         Tool(tool.function.name, tool.function.parameters or {"type": "object", "properties": {}})
         for tool in read.tools or ()
     )
-    wanted = read.response_format
-    schema = _schema(wanted.type, wanted.json_schema and wanted.json_schema.json_schema) if wanted else None
     limit = read.max_tokens if read.max_completion_tokens is None else read.max_completion_tokens
     choice = read.tool_choice
-    named = isinstance(choice, _NamedChoice)
-    name = choice.function.name if isinstance(choice, _NamedChoice) else choice or "none"
+    named = isinstance(choice, NamedChoice)
+    name = choice.function.name if isinstance(choice, NamedChoice) else choice or "none"
     if named and name not in {tool.name for tool in tools}:
         raise EngineError(
             "The tool specified in `tool_choice` does not match any of the specified `tools`",
@@ -265,7 +116,8 @@ def _chat(read: ChatBody, body: dict[str, Any], context: Context) -> Job:
     prompt_tokens = _count(turns, tools)
     if prompt_tokens > context.max_model_len:
         raise EngineError(
-            f"Input length ({prompt_tokens}) exceeds model's maximum context length ({context.max_model_len})."
+            f"Input length ({prompt_tokens}) exceeds model's maximum "
+            f"context length ({context.max_model_len})."
         )
     options = read.stream_options
     return Job(
@@ -280,7 +132,7 @@ def _chat(read: ChatBody, body: dict[str, Any], context: Context) -> Job:
         tools=tools,
         tool_choice=name,
         named=named,
-        schema=schema,
+        schema=_chat_schema(read),
         body=body,
         **_sampling(read, context),
     )
@@ -338,7 +190,8 @@ def _check_model(model: str | None, context: Context) -> None:
 def _check_unsupported(read: ResponsesBody) -> None:
     if read.background:
         raise EngineError(
-            "This vLLM engine does not support `store=True` and therefore does not support the background mode.",
+            "This vLLM engine does not support `store=True` and "
+            "therefore does not support the background mode.",
             kind="invalid_request_error",
             param="background",
         )
@@ -351,7 +204,7 @@ def _check_unsupported(read: ResponsesBody) -> None:
         )
 
 
-def _sampling(read: _Sampling, context: Context) -> dict[str, Any]:
+def _sampling(read: Sampling, context: Context) -> dict[str, Any]:
     temperature, top_p = read.temperature, read.top_p
     if temperature is not None and not (math.isfinite(temperature) and 0 <= temperature <= 2):
         raise EngineError(f"temperature must be in [0, 2], got {temperature}.", param="temperature")
@@ -381,7 +234,7 @@ def _effort(asked: str | None) -> Effort:
             f"reasoning_effort={asked!r} is not supported by Harmony. "
             f"Supported values are: {', '.join(reversed(EFFORTS))}."
         )
-    return cast(Effort, asked)
+    return asked
 
 
 def _limit(asked: int | None, room: int) -> int:
@@ -396,6 +249,13 @@ def _choices(n: int | None) -> int:
     if count < 1:
         raise EngineError(f"n must be at least 1, got {count}.", param="n")
     return count
+
+
+def _chat_schema(read: ChatBody) -> dict[str, Any] | None:
+    form = read.response_format
+    if form is None:
+        return None
+    return _schema(form.type, form.json_schema.json_schema if form.json_schema else None)
 
 
 def _schema(kind: str, schema: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -6,43 +6,33 @@ from typing import Any
 from cluster.serving.sim.errors import EngineError
 from cluster.serving.sim.request import Job
 from cluster.serving.sim.text import Generation, Kind, Token
-from cluster.serving.sim.wire import Tally, dump, fresh
+from cluster.serving.sim.wire import Envelope, Tally, dump, fresh
 
 _TOOL_KEYS = ("allowed_callers", "async", "defer_loading", "description", "output_schema")
 _REASONING_KEYS = ("context", "effort", "generate_summary", "mode", "summary")
 
 
-def answer(
-    job: Job, generations: Sequence[Generation], *, request_id: str, model: str, created: int, tally: Tally
-) -> dict[str, Any]:
+def answer(job: Job, generations: Sequence[Generation], tally: Tally, envelope: Envelope) -> dict[str, Any]:
     """Return the body of a whole answer; a Responses request has one choice."""
     (generation,) = generations
     output = _output(job, generation)
     done = generation.finish == "stop" and bool(output)
     status = "completed" if done else "incomplete"
-    usage = _usage(tally)
-    return _response(job, request_id, model, created, status=status, output=output, usage=usage)
+    return _response(job, envelope, status=status, output=output, usage=_usage(tally))
 
 
 def _response(
-    job: Job,
-    request_id: str,
-    model: str,
-    created: int,
-    *,
-    status: str,
-    output: list[dict[str, Any]],
-    usage: dict[str, Any] | None,
+    job: Job, envelope: Envelope, *, status: str, output: list[dict[str, Any]], usage: dict[str, Any] | None
 ) -> dict[str, Any]:
     body = job.body
     incomplete = {"reason": "max_output_tokens"} if status == "incomplete" else None
     return {
-        "id": request_id,
-        "created_at": created,
+        "id": envelope.request_id,
+        "created_at": envelope.created,
         "incomplete_details": incomplete,
         "instructions": body.get("instructions"),
         "metadata": body.get("metadata"),
-        "model": model,
+        "model": envelope.model,
         "object": "response",
         "output": output,
         "parallel_tool_calls": body.get("parallel_tool_calls", True),
@@ -167,19 +157,9 @@ class ResponsesStream:
     Ids in the final object differ from the streamed ones, and a cut item has no ``done`` events: vLLM's ways.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        generations: Sequence[Generation],
-        *,
-        request_id: str,
-        model: str,
-        created: int,
-        tally: Tally,
-    ) -> None:
-        self._job, self._tally = job, tally
+    def __init__(self, job: Job, generations: Sequence[Generation], tally: Tally, envelope: Envelope) -> None:
+        self._job, self._tally, self._envelope = job, tally, envelope
         (self._generation,) = generations
-        self._request_id, self._model, self._created = request_id, model, created
         self._sequence = 0
         self._index = 0
         self._open: Kind | None = None
@@ -187,15 +167,7 @@ class ResponsesStream:
 
     def opened(self) -> bytes:
         """Return the first two events, which vLLM sends before the request has a slot."""
-        response = _response(
-            self._job,
-            self._request_id,
-            self._model,
-            self._created,
-            status="in_progress",
-            output=[],
-            usage=None,
-        )
+        response = _response(self._job, self._envelope, status="in_progress", output=[], usage=None)
         return self._event("response.created", response=response) + self._event(
             "response.in_progress", response=response
         )
@@ -208,7 +180,7 @@ class ResponsesStream:
         """Return the events of one token, the opening and closing of its item among them."""
         hidden = token.kind == "reasoning" and not self._job.include_reasoning
         ends_item = token.kind == "control" or (last and self._generation.finish == "length")
-        events = []
+        events: list[bytes] = []
         if token.text and not hidden:
             events += self._begin(token.kind) if self._open != token.kind else []
             events += [self._delta(token)]
@@ -263,14 +235,7 @@ class ResponsesStream:
 
     def ended(self) -> bytes:
         """Return the last event, with the whole response."""
-        response = answer(
-            self._job,
-            [self._generation],
-            request_id=self._request_id,
-            model=self._model,
-            created=self._created,
-            tally=self._tally,
-        )
+        response = answer(self._job, [self._generation], self._tally, self._envelope)
         return self._event("response.completed", response=response)
 
     def failed(self, error: EngineError) -> bytes:  # noqa: ARG002  vLLM says nothing here

@@ -29,7 +29,7 @@ class Scheduler:
 
     @asynccontextmanager
     async def slot(self, priority: int) -> AsyncIterator[None]:
-        """Hold a slot for the block, after waiting for one. Raises `EngineError` 503 when the queue is full."""
+        """Hold a slot for the block, once one is free. Raises `EngineError` 503 when the queue is full."""
         self.check_room()
         if self.running < self.slots:
             self.running += 1

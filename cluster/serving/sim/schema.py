@@ -25,10 +25,8 @@ class _Maker:
             return self._word
         if "$ref" in schema:
             return self.value(self._resolve(str(schema["$ref"])), depth + 1)
-        if "const" in schema:
-            return schema["const"]
-        if schema.get("enum"):
-            return schema["enum"][0]
+        if "const" in schema or schema.get("enum"):
+            return schema["const"] if "const" in schema else schema["enum"][0]
         for combinator in ("anyOf", "oneOf"):
             if schema.get(combinator):
                 return self.value(self._branch(schema[combinator], depth), depth + 1)

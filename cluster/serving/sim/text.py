@@ -66,9 +66,7 @@ _FINAL = (_CONTROL,) * 6  # <|end|> <|start|> assistant <|channel|> final <|mess
 _CALL = (*(_CONTROL,) * 8, Token("call"))  # the same with a recipient, whose last token opens the call
 _STOP = (_CONTROL,)  # <|return|> or <|call|>
 
-_FILLER = (
-    "we should weigh what is asked against what is known and check each step before we say anything final"
-).split()
+_FILLER = tuple("we weigh what is asked against what is known and check each step before we answer".split())  # noqa: SIM905  prose reads better
 
 
 def generate(job: Job, settings: SimulatedEngine, *, model: str, choice: int = 0) -> Generation:
@@ -101,8 +99,8 @@ def _rng(job: Job, model: str, choice: int) -> random.Random:
 def _topic(job: Job, rng: random.Random) -> str:
     source = job.turns[-1].text if job.answers_a_tool else job.last_user_text
     words = [word[:MAX_WORD] for word in re.findall(r"\w+", source)]
-    long = [word for word in words if len(word) > 3] or words
-    return rng.choice(long) if long else "nothing"
+    candidates = [word for word in words if len(word) > 4] or words
+    return rng.choice(candidates) if candidates else "nothing"
 
 
 def _tool(job: Job) -> Tool | None:

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cluster.core.engine import StreamUsage
@@ -9,6 +10,16 @@ from cluster.serving.sim.errors import EngineError
 from cluster.serving.sim.text import Token
 
 DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What every part of one answer repeats."""
+
+    request_id: str
+    model: str
+    created: int
+    """Epoch seconds."""
 
 
 class Stream(Protocol):

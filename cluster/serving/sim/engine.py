@@ -1,0 +1,105 @@
+"""The engine behind the routes: slots, pace and faults, one token at a time."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+
+from cluster.core.engine import USAGE_COMMENT_EVERY_S, EngineLoad, render_usage
+from cluster.serving.sim import faults
+from cluster.serving.sim.clock import Clock
+from cluster.serving.sim.errors import internal
+from cluster.serving.sim.faults import Fault
+from cluster.serving.sim.request import Job
+from cluster.serving.sim.scheduler import Scheduler
+from cluster.serving.sim.text import Generation
+from cluster.serving.sim.wire import Envelope, Stream, Tally
+from cluster.settings import SimulatedEngine
+
+Write = Callable[[bytes], Awaitable[None]]
+
+
+class Broken(Exception):  # noqa: N818  not an error to report: the connection just ends
+    """The answer ends here, as if the engine had died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One request under way."""
+
+    job: Job
+    generations: tuple[Generation, ...]
+    tally: Tally
+    envelope: Envelope
+    stream: Stream | None
+    """None when the answer is sent whole."""
+    fault: Fault | None
+
+
+class Engine:
+    """Runs requests in its slots, all tokens at the pace that the running batch allows."""
+
+    def __init__(self, settings: SimulatedEngine, clock: Clock) -> None:
+        self._settings, self._clock = settings, clock
+        self._scheduler = Scheduler(slots=settings.slots, max_waiting=settings.max_waiting)
+
+    @property
+    def load(self) -> EngineLoad:
+        """The load now; the simulated KV cache fills with the slots."""
+        running, slots = self._scheduler.running, self._scheduler.slots
+        return EngineLoad(running, self._scheduler.waiting, running / slots, slots)
+
+    async def run(self, run: Run, write: Write) -> None:
+        """Generate all tokens of ``run``, writing events as they fall due.
+
+        Raises `EngineError` when the queue is full or a fault says so, and `Broken` when the connection is to
+        end without another byte. Cancelling frees the slot at once.
+        """
+        async with self._scheduler.slot(run.job.priority):
+            if run.fault == "hang":
+                await anyio.sleep_forever()
+            due = self._clock.monotonic() + self._settings.ttft_ms / 1000
+            comment_due = due + USAGE_COMMENT_EVERY_S
+            await self._sleep_until(due)
+            if run.stream is not None:
+                await write(run.stream.started())
+            for step in range(max(len(generation.tokens) for generation in run.generations)):
+                due += self._interval_s() if step else 0
+                while comment_due <= due:
+                    await self._comment(run, comment_due, write)
+                    comment_due += USAGE_COMMENT_EVERY_S
+                await self._sleep_until(due)
+                await self._step(run, step, write)
+
+    async def _comment(self, run: Run, due: float, write: Write) -> None:
+        await self._sleep_until(due)
+        if run.stream is not None:
+            await write(render_usage(run.tally.usage))
+
+    async def _step(self, run: Run, step: int, write: Write) -> None:
+        if step == faults.middle(run.generations[0]):
+            await self._strike(run, write)
+        for choice, generation in enumerate(run.generations):
+            if step < len(generation.tokens):
+                run.tally.add(generation.tokens[step])
+                if run.stream is not None:
+                    last = step == len(generation.tokens) - 1
+                    await write(run.stream.token(choice, generation.tokens[step], last=last))
+
+    async def _strike(self, run: Run, write: Write) -> None:
+        match run.fault:
+            case "stall":
+                await anyio.sleep_forever()
+            case "cut":
+                raise Broken
+            case "harmony":
+                raise internal(faults.HARMONY_MESSAGE)
+            case "garbage" if run.stream is not None:
+                await write(faults.GARBAGE_EVENT)
+
+    def _interval_s(self) -> float:
+        others = self._scheduler.running - 1
+        return (self._settings.inter_token_ms + others * self._settings.inter_token_per_request_ms) / 1000
+
+    async def _sleep_until(self, due: float) -> None:
+        await self._clock.sleep(due - self._clock.monotonic())
