@@ -1,0 +1,159 @@
+"""A local Ray with Serve for the demo and the end-to-end tests: on loopback, watched until ready, ended whole."""
+
+import http.client
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from cluster import processes
+from cluster.serving import deploy
+from cluster.serving.pool import read_engine_key
+from cluster.settings import Settings
+
+HOST = "127.0.0.1"
+POLL_S = 0.5
+LOGICAL_CPUS = 8
+"""What Ray may hand out; engines share the real cores, and none is refused for want of a number."""
+OBJECT_STORE_BYTES = 100 * 1024**2
+"""Nothing large passes through Ray here."""
+PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
+"""HAProxy's own ports and the variables that move them."""
+FALLBACK_PORT = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", 8500)
+HEAD = {
+    "RAY_enable_worker_prestart": "0",
+}
+"""Ray settings for one small machine: no idle workers started ahead, which cost a second of CPU each."""
+UNSET = ("VLLM_CPU_KVCACHE_SPACE", "RAY_ADDRESS")
+"""Variables that would override ours: whole GiB of cache per engine, another cluster."""
+
+
+class LocalStartError(RuntimeError):
+    """The cluster did not become ready; the message says which part and carries its last log lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a start stands."""
+
+    application: str
+    """Pool, or ``ray`` for the cluster itself."""
+    status: str
+    """Serve's status in lower case; ``ready`` once it answers over HTTP."""
+    message: str
+    elapsed_s: float
+
+
+def start(settings: Settings, environ: Mapping[str, str] = os.environ) -> Iterator[Progress]:
+    """Start Ray and every pool; yield each change until all are ready.
+
+    Sets this process's environment, so call it before anything imports Ray. Raises `LocalStartError`.
+    """
+    begun = time.monotonic()
+    require_free_ports(settings, environ)
+    key = read_engine_key(settings.serving.engine_key_file)
+    os.environ.update({**HEAD, **deploy.environment(settings)})
+    for name in UNSET:
+        os.environ.pop(name, None)
+    _start_ray(settings)
+    yield Progress("ray", "ready", "", time.monotonic() - begun)
+    yield from _until_running(settings, begun)
+    yield from _until_answering(settings, key, begun)
+
+
+def stop() -> None:
+    """End Ray and every process that it started; needs the mark of `cluster.processes` in the environment.
+
+    Serve's own shutdown would first drain for 30 s.
+    """
+    import ray  # noqa: PLC0415 - reads the environment that `start` sets
+
+    ray.shutdown()
+    processes.end(os.environ[processes.MARK])
+
+
+def require_free_ports(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """Raise `LocalStartError` when a port that Serve or HAProxy needs is taken, by whatever it is."""
+    wanted = {urlsplit(settings.serving.url).port or 80: "serving.url"}
+    for variable, default in (*PORTS.items(), FALLBACK_PORT):
+        wanted[int(environ.get(variable, default))] = f"the environment variable {variable}"
+    taken = [f"  {port}: to use another, change {how}" for port, how in wanted.items() if _is_taken(port)]
+    if taken:
+        raise LocalStartError("\n".join(["These ports are in use by another program:", *taken]))
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return True
+    return False
+
+
+def _start_ray(settings: Settings) -> None:
+    import ray  # noqa: PLC0415 - reads the environment that `start` sets
+    from ray import serve  # noqa: PLC0415 - the same
+
+    # Private: the public way to deploy declaratively is the dashboard's REST API, and a dashboard is another
+    # heavy process. `serve.run` would be public, but it restarts every replica at any later change.
+    from ray.serve.context import _get_global_client  # noqa: PLC0415 - the same
+    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415 - the same
+
+    config = ServeDeploySchema.model_validate(deploy.deploy_config(settings, host=HOST))
+    ray.init(
+        num_cpus=LOGICAL_CPUS,
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address=HOST,
+    )
+    serve.start(http_options=config.http_options.model_dump())
+    _get_global_client().deploy_apps(config)
+
+
+def _until_running(settings: Settings, begun: float) -> Iterator[Progress]:
+    from ray import serve  # noqa: PLC0415 - reads the environment that `start` sets
+
+    seen: dict[str, tuple[str, str]] = {}
+    while True:
+        applications = serve.status().applications
+        for name, overview in applications.items():
+            status, message = str(overview.status.value).lower(), _message(overview)
+            if status in {"deploy_failed", "unhealthy"}:
+                raise LocalStartError(f"{name}: {status}\n{message}")
+            if seen.get(name) != (status, message):
+                seen[name] = (status, message)
+                yield Progress(name, status, message, time.monotonic() - begun)
+        if all(seen.get(name, ("", ""))[0] == "running" for name in settings.serving.pools):
+            return
+        time.sleep(POLL_S)
+
+
+def _message(overview: Any) -> str:
+    """Return the application's message, and those of its deployments that have one."""
+    parts = [overview.message, *(deployment.message for deployment in overview.deployments.values())]
+    return "\n".join(part for part in parts if part)
+
+
+def _until_answering(settings: Settings, key: str, begun: float) -> Iterator[Progress]:
+    port = urlsplit(settings.serving.url).port or 80
+    for name in settings.serving.pools:
+        while not _answers(port, f"/{name}/v1/models", key):
+            time.sleep(POLL_S)
+        yield Progress(name, "ready", "", time.monotonic() - begun)
+
+
+def _answers(port: int, path: str, key: str) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
+    try:
+        connection.request("GET", path, headers={"authorization": f"Bearer {key}"})
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,67 @@
+"""One pool as its replicas see it, and the Serve options that both kinds of replica share."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from cluster.serving import deploy
+from cluster.settings import PoolSettings, Settings
+
+ROUTING_STATS_PERIOD_S = 0.4
+"""Seconds between two reports of load to the routers; Serve's default of 10 leaves them blind."""
+START_ATTEMPTS = 2
+"""Attempts to start a replica before its application fails; Serve's default of 20 hides a lasting error."""
+
+
+class Pool(BaseModel):
+    """What a replica needs of the settings document."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    settings: PoolSettings
+    source: str
+    engine_key_file: Path
+    vocabulary_dir: Path | None
+    clock_s: int
+    """Seconds that a stopping replica gives its requests."""
+
+    @classmethod
+    def of(cls, name: str, settings: Settings) -> Self:
+        """Return the pool called ``name``, which the document has."""
+        pool = settings.serving.pools[name]
+        return cls(
+            name=name,
+            settings=pool,
+            source=settings.models[pool.model].source,
+            engine_key_file=settings.serving.engine_key_file,
+            vocabulary_dir=settings.serving.vocabulary_dir,
+            clock_s=deploy.clock_s(settings),
+        )
+
+
+class EngineKeyError(RuntimeError):
+    """The engine key's file is missing or empty."""
+
+
+def read_engine_key(path: Path) -> str:
+    """Return the key that every replica demands. Raises `EngineKeyError`."""
+    try:
+        key = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EngineKeyError(f"serving.engine_key_file {path}: cannot be read: {error}") from error
+    if not key:
+        raise EngineKeyError(f"serving.engine_key_file {path}: is empty; put a random string there")
+    return key
+
+
+def deployment_options(pool: Pool, router: object) -> dict[str, Any]:
+    """Return the Serve options of the pool's replicas; ``router`` is the `RequestRouterConfig`."""
+    return {
+        # Beside the override in the declarative config: without it Ray injects an autoscaling config that wins.
+        "num_replicas": 1,
+        "graceful_shutdown_timeout_s": pool.clock_s,
+        "max_constructor_retry_count": START_ATTEMPTS,
+        "request_router_config": router,
+    }

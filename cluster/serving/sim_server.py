@@ -1,0 +1,71 @@
+"""A pool of simulated engines under Serve: the same routers, HAProxy and headers, without vLLM.
+
+Built from the parts that `ray.serve.llm.build_openai_app` itself puts together, because importing that
+module costs each process 10 s of CPU for vLLM, which nothing here uses.
+"""
+
+import time
+from typing import Any
+
+from ray import serve
+
+# Private: the ingress router that HAProxy asks. Public access to it is `build_openai_app` alone, see above.
+from ray.llm._internal.serve.core.ingress.router import LLMRouter
+from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
+
+from cluster.serving import deploy, pool as pools
+from cluster.serving.router import EffortRouter
+from cluster.serving.sim import SimulatedApp, create_app
+
+MAX_ONGOING = 1_000_000_000
+"""Ray LLM's own: a limit here would be a FIFO queue in front of the engine's ordered one."""
+ROUTER_MAX_ONGOING = 1000
+"""Ray LLM's own limit for its ingress router."""
+
+
+class SimServer:
+    """One replica around the simulated engine."""
+
+    def __init__(self, pool: pools.Pool) -> None:
+        """Read the engine key. Raises `cluster.serving.pool.EngineKeyError`."""
+        self._app: SimulatedApp = create_app(
+            pool.settings.sim,
+            model=pool.settings.model,
+            replica=serve.get_replica_context().replica_id.unique_id,
+            engine_key=pools.read_engine_key(pool.engine_key_file),
+        )
+
+    async def __serve_build_asgi_app__(self) -> SimulatedApp:  # noqa: PLW3201 - Serve's documented hook
+        """Return the app that Serve mounts."""
+        return self._app
+
+    def record_routing_stats(self) -> dict[str, Any]:
+        """Return the replica's load for the routers."""
+        load = self._app.load
+        return {
+            "t": time.time(),
+            "running": load.running,
+            "waiting": load.waiting,
+            "slots": load.slots,
+            "kv_use": load.kv_use,
+            "expected_tokens": self._app.expected_tokens,
+        }
+
+
+def build(pool: pools.Pool) -> Application:
+    """Return the application of a simulated pool."""
+    router_config = RequestRouterConfig(
+        request_router_class=EffortRouter, request_routing_stats_period_s=pools.ROUTING_STATS_PERIOD_S
+    )
+    replicas = serve.deployment(
+        serve.ingress()(SimServer),
+        name=deploy.deployment_name(pool.name, pool.settings),
+        max_ongoing_requests=MAX_ONGOING,
+        ray_actor_options={"num_cpus": 0},
+        **pools.deployment_options(pool, router_config),
+    ).bind(pool)
+    router = serve.deployment(
+        LLMRouter, max_ongoing_requests=ROUTER_MAX_ONGOING, ray_actor_options={"num_cpus": 0}
+    ).bind(server=replicas)
+    return replicas._with_ingress_request_router(router)  # private: see the import above
