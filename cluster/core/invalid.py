@@ -94,13 +94,3 @@ def unsupported(path: str, reason: str) -> InvalidRequest:
         param=path,
         code="unsupported_parameter",
     )
-
-
-def model_not_found(name: str) -> InvalidRequest:
-    """Return the error of a model that does not exist, or that the caller may not use."""
-    return InvalidRequest(
-        f"The model `{shown(name)}` does not exist or you do not have access to it.",
-        param="model",
-        code="model_not_found",
-        status=404,
-    )
