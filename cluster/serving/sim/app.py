@@ -105,17 +105,17 @@ class SimulatedApp:
         raw = await asgi.read_body(receive)
         if raw is None:
             return
+        request_id = headers.get(REQUEST_ID_HEADER, "")
         try:
             body = asgi.decode(raw, headers.get("content-type", ""))
             context = Context(self._model, self._max_model_len, headers.get(PRIORITY_HEADER))
             job = parse(endpoint, body, context)
+            fault = faults.ordered(job.last_user_text, request_id) if self._faults else None
+            if fault == "reset":
+                asgi.abort(receive)
+                return
         except EngineError as error:
             await reply.json(error.status, error.body())
-            return
-        request_id = headers.get(REQUEST_ID_HEADER, "")
-        fault = faults.ordered(job.last_user_text, request_id) if self._faults else None
-        if fault == "reset":
-            asgi.abort(receive)
             return
         expected = self._expected(job, headers.get(hint.HEADER))
         self._expected_tokens += expected
