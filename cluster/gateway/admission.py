@@ -1,0 +1,51 @@
+"""The gate before the engines: who is inside, and that nobody enters any more once the gateway drains."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+
+from cluster.gateway.http_errors import Overloaded, ShutDown
+from cluster.gateway.stream import Owned
+
+
+class Gate:
+    """Knows the requests inside. One per gateway."""
+
+    def __init__(self) -> None:
+        self._inside: set[Owned] = set()
+        self._empty = anyio.Event()
+        self.draining = False
+        """Whether new requests are refused."""
+
+    @contextmanager
+    def admit(self, owned: Owned) -> Iterator[None]:
+        """Let a request be inside for the length of the context. Raises `Overloaded` while draining."""
+        if self.draining:
+            raise Overloaded(
+                "This server is shutting down. Please try again.",
+                retry_after_s=1,
+                headers=((b"connection", b"close"),),
+            )
+        self._inside.add(owned)
+        try:
+            yield
+        finally:
+            self._inside.discard(owned)
+            if self.draining and not self._inside:
+                self._empty.set()
+
+    def drain(self) -> None:
+        """Refuse new requests from now on."""
+        self.draining = True
+        if not self._inside:
+            self._empty.set()
+
+    async def wait_empty(self) -> None:
+        """Return when the last request has left; only after `drain`."""
+        await self._empty.wait()
+
+    def abort(self) -> None:
+        """End every request inside; each tells its client so."""
+        for owned in list(self._inside):
+            owned.end(ShutDown())

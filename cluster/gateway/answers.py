@@ -1,0 +1,121 @@
+"""A whole answer on its way to the client: known fields only, reasoning hidden by policy. Pure."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from cluster.core.accounting import Usage
+from cluster.core.request import Endpoint
+from cluster.gateway.harmony import refuse_control_tokens
+from cluster.gateway.http_errors import EngineFailed, HarmonyFault
+
+_CHAT_FIELDS = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier")
+_CHOICE_FIELDS = ("index", "message", "finish_reason", "logprobs")
+_MESSAGE_FIELDS = ("role", "content", "refusal", "annotations", "tool_calls")
+_ENGINE_RESPONSE_FIELDS = ("kv_transfer_params", "ec_transfer_params", "input_messages", "output_messages")
+
+
+def filter_answer(endpoint: Endpoint, body: bytes, *, see_reasoning: bool) -> tuple[bytes, Usage]:
+    """Return the body for the client and the tokens it took.
+
+    Raises `HarmonyFault` when the answer is empty or holds control tokens, `EngineFailed` when it is no
+    answer at all.
+    """
+    try:
+        data = orjson.loads(body)
+        if endpoint == "chat":
+            answer, usage = _chat(data, see_reasoning), chat_usage(data["usage"])
+        else:
+            answer, usage = response_object(data, see_reasoning=see_reasoning), response_usage(data["usage"])
+            _refuse_empty_response(answer, usage)
+    except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
+        raise EngineFailed("The model's answer was malformed. Please try again.") from error
+    return orjson.dumps(answer), usage
+
+
+def chat_usage(usage: dict[str, Any]) -> Usage:
+    """Return the tokens that a chat ``usage`` object tells."""
+    reasoning = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
+    return Usage(
+        prompt=usage["prompt_tokens"],
+        cached=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+        reasoning=reasoning,
+        answer=max((usage.get("completion_tokens") or 0) - reasoning, 0),
+    )
+
+
+def response_usage(usage: dict[str, Any]) -> Usage:
+    """Return the tokens that a Responses ``usage`` object tells."""
+    reasoning = (usage.get("output_tokens_details") or {}).get("reasoning_tokens") or 0
+    return Usage(
+        prompt=usage["input_tokens"],
+        cached=(usage.get("input_tokens_details") or {}).get("cached_tokens") or 0,
+        reasoning=reasoning,
+        answer=max((usage.get("output_tokens") or 0) - reasoning, 0),
+    )
+
+
+def response_object(response: dict[str, Any], *, see_reasoning: bool) -> dict[str, Any]:
+    """Return a Responses object as a client may see it. Raises `HarmonyFault` for control tokens."""
+    kept = {key: value for key, value in response.items() if key not in _ENGINE_RESPONSE_FIELDS}
+    kept["output"] = [
+        item for item in response.get("output") or [] if see_reasoning or item.get("type") != "reasoning"
+    ]
+    for text in _response_texts(kept["output"]):
+        refuse_control_tokens(text)
+    return kept
+
+
+def _chat(data: dict[str, Any], see_reasoning: bool) -> dict[str, Any]:
+    answer = _keep(data, _CHAT_FIELDS)
+    answer["choices"] = [_choice(choice, see_reasoning) for choice in data["choices"]]
+    if all(_is_empty(choice) for choice in answer["choices"]):
+        raise HarmonyFault("empty")
+    return answer
+
+
+def _choice(choice: dict[str, Any], see_reasoning: bool) -> dict[str, Any]:
+    kept, message = _keep(choice, _CHOICE_FIELDS), choice["message"]
+    kept["message"] = _keep(message, _MESSAGE_FIELDS)
+    if not kept["message"].get("tool_calls"):
+        kept["message"].pop("tool_calls", None)
+    if see_reasoning:
+        kept["message"]["reasoning"] = message.get("reasoning") or message.get("reasoning_content")
+    for text in _chat_texts(kept["message"]):
+        refuse_control_tokens(text)
+    return kept
+
+
+def _chat_texts(message: dict[str, Any]) -> Iterable[str]:
+    yield message.get("content") or ""
+    yield message.get("reasoning") or ""
+    for call in message.get("tool_calls") or []:
+        yield call["function"].get("name") or ""
+        yield call["function"].get("arguments") or ""
+
+
+def _is_empty(choice: dict[str, Any]) -> bool:
+    message = choice["message"]
+    return choice["finish_reason"] == "stop" and not message.get("content") and not message.get("tool_calls")
+
+
+def _response_texts(output: list[dict[str, Any]]) -> Iterable[str]:
+    for item in output:
+        yield item.get("name") or ""
+        yield item.get("arguments") or ""
+        for part in item.get("content") or []:
+            yield part.get("text") or ""
+
+
+def _refuse_empty_response(response: dict[str, Any], usage: Usage) -> None:
+    says = any(
+        item.get("type") != "reasoning" and (item.get("content") or item.get("name"))
+        for item in response["output"]
+    )
+    if response.get("status") == "completed" and not says and usage.reasoning + usage.answer > 0:
+        raise HarmonyFault("empty")
+
+
+def _keep(data: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    return {field: data[field] for field in fields if field in data}

@@ -1,0 +1,118 @@
+"""A chat stream on its way to the client: what passes, what is dropped, what is held back.
+
+Most events are one piece of content and pass as the bytes they are: a few ``find`` calls tell them from the
+others.
+"""
+
+from typing import Any
+
+from cluster.gateway.answers import chat_usage
+from cluster.gateway.engine_errors import judge_error
+from cluster.gateway.http_errors import EngineFailed, HarmonyFault, RequestFailed
+from cluster.gateway.sse import DONE, data_event, parse_data
+from cluster.gateway.stream_filter import StreamFilter
+
+_REASONING_KEYS = ("reasoning", "reasoning_content")
+
+
+class ChatStream(StreamFilter):
+    """Filters one chat stream.
+
+    ``see_reasoning`` and ``include_usage`` are what the client may and wants to see; ``choices`` is ``n``.
+    """
+
+    def __init__(self, *, see_reasoning: bool, include_usage: bool, choices: int) -> None:
+        super().__init__()
+        self._see_reasoning, self._include_usage, self._choices = see_reasoning, include_usage, choices
+
+    def failure_event(self, failure: RequestFailed) -> bytes:
+        """Return the event that ends a stream that has begun and cannot go on."""
+        return data_event({"error": failure.error})
+
+    def _event(self, event: bytes) -> None:
+        self.started = True
+        if event == DONE:
+            self._emit(event)
+            self.done = True
+        elif self._plain(event):
+            self.answered = self.answered or b'"content":"' in event
+            self._emit(event)
+        else:
+            self._inspect(event)
+
+    def _plain(self, event: bytes) -> bool:
+        """Whether ``event`` is content of the answer and nothing else.
+
+        In JSON a quote inside a string is escaped, so that no text can look like one of these keys.
+        """
+        return not (
+            self._suspect
+            or b"<" in event
+            or b'"reasoning' in event
+            or b'"finish_reason":"' in event
+            or b'"role"' in event
+            or b'"tool_calls"' in event
+            or b'"usage":' in event
+            or b'"error"' in event
+            or not event.startswith(b'data: {"')
+        )
+
+    def _inspect(self, event: bytes) -> None:
+        data = parse_data(event)
+        if "error" in data:
+            raise _error(data["error"])
+        changed = self._take_usage(data)
+        choices = data.get("choices") or []
+        if not choices:
+            if "usage" in data:
+                self._emit(event)
+            return
+        says = False
+        for choice in choices:
+            delta = choice.get("delta") or {}
+            changed |= self._hide_reasoning(delta)
+            says |= self._read(choice, delta)
+        if changed and not says and not any(choice.get("delta") for choice in choices):
+            return
+        self._emit(data_event(data) if changed else event, hold=self._suspect or not says)
+
+    def _take_usage(self, data: dict[str, Any]) -> bool:
+        """Note the usage; return whether it was removed because the client did not ask for it."""
+        if data.get("usage"):
+            self.usage = chat_usage(data["usage"])
+        if "usage" in data and not self._include_usage:
+            del data["usage"]
+            return True
+        return False
+
+    def _hide_reasoning(self, delta: dict[str, Any]) -> bool:
+        if self._see_reasoning:
+            return False
+        return [delta.pop(key) for key in _REASONING_KEYS if key in delta] != []
+
+    def _read(self, choice: dict[str, Any], delta: dict[str, Any]) -> bool:
+        """Check one choice's text; return whether the event says anything yet."""
+        index = choice.get("index", 0)
+        texts = [(f"{index}.{key}", delta.get(key)) for key in ("content", *_REASONING_KEYS)]
+        calls = delta.get("tool_calls") or []
+        for call in calls:
+            function = call.get("function") or {}
+            texts += [
+                (f"{index}.{call.get('index', 0)}.{key}", function.get(key)) for key in ("name", "arguments")
+            ]
+        for channel, text in texts:
+            if text:
+                self._suspect = self._guard.feed(channel, text)
+        self.answered = self.answered or bool(delta.get("content") or calls)
+        finish = choice.get("finish_reason")
+        if finish:
+            self._suspect = False  # nothing follows that could complete a token
+        if finish == "stop" and not self.answered and self._choices == 1:
+            raise HarmonyFault("empty")
+        return bool(finish or calls or any(text for _, text in texts))
+
+
+def _error(error: Any) -> RequestFailed:
+    if isinstance(error, dict):
+        return judge_error(error)
+    return EngineFailed("The model failed. Please try again.")

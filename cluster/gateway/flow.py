@@ -1,0 +1,66 @@
+"""The life of one request for a completion, step by step."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from starlette.types import Receive
+
+from cluster.core.limits import Ask, Refusal
+from cluster.core.request import Endpoint, ParsedRequest
+from cluster.gateway.admission import Gate
+from cluster.gateway.auth import authenticate
+from cluster.gateway.exchange import Exchange
+from cluster.gateway.http_errors import LimitReached
+from cluster.gateway.intake import read_request
+from cluster.gateway.plan import Plan, plan
+from cluster.gateway.ports import KeyStore, LimitStore
+from cluster.gateway.relay import Relay, RelaySettings
+from cluster.gateway.reply import Reply
+from cluster.gateway.stream import Owned
+from cluster.gateway.telemetry import Telemetry
+from cluster.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Director:
+    """Leads every completion from its head to its settlement. One per gateway.
+
+    The steps: 1 telemetry (`app`, around this), 2 authenticate, 3 parse, 4 plan the effort, 5 reserve,
+    6 admit, 7 forward, 8 route and 9 generate (the engine's), 10 relay, 11 settle (`Owned`, around 6 to 10).
+    """
+
+    settings: Settings
+    keys: KeyStore
+    limits: LimitStore
+    gate: Gate
+    relays: RelaySettings
+    telemetry: Telemetry
+
+    async def __call__(self, endpoint: Endpoint, exchange: Exchange, reply: Reply, receive: Receive) -> None:
+        """Answer the client. Raises `RequestFailed`, `InvalidRequest` or `AuthenticationFailed`."""
+        caller = exchange.caller = authenticate(exchange.scope["headers"], self.keys)
+        request = exchange.request = await read_request(
+            endpoint, exchange.scope, receive, limit=self.settings.gateway.max_body_bytes
+        )
+        decided = exchange.plan = plan(self.settings, caller, request, now_epoch_s=exchange.arrived_epoch_s)
+        owned = await self._reserve(exchange, caller.tenant, decided)
+        await owned.run(partial(self._serve, exchange, request, decided, reply), receive)
+
+    async def _reserve(self, exchange: Exchange, tenant: str, decided: Plan) -> Owned:
+        ask = Ask(
+            request_id=exchange.request_id,
+            tenant=tenant,
+            effort=decided.choice.level,
+            tokens=decided.reserved_tokens,
+            limits=decided.limits,
+        )
+        exchange.limits = held = await self.limits.reserve(ask)
+        if isinstance(held, Refusal):
+            raise LimitReached(held)
+        return Owned(exchange, held, self.limits, max_request_s=self.settings.limits.max_request_s)
+
+    async def _serve(
+        self, exchange: Exchange, request: ParsedRequest, decided: Plan, reply: Reply, owned: Owned
+    ) -> None:
+        with self.gate.admit(owned), self.telemetry.in_flight(decided):
+            await Relay(self.relays, exchange, request, decided, reply).run(owned)

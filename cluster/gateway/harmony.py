@@ -1,0 +1,49 @@
+"""Harmony's control tokens in text that is meant for a client: they never belong there.
+
+Only the real tokens count: ``<|`` alone is an operator in F#, Elm and Haskell, and must pass.
+"""
+
+import re
+
+from cluster.gateway.http_errors import HarmonyFault
+
+_NAMES = "startoftext|endoftext|endofprompt|return|constrain|channel|start|end|message|call|refusal"
+CONTROL_TOKEN = re.compile(rf"<\|(?:{_NAMES}|reserved_[0-9]{{1,6}})\|>")
+_TOKENS = tuple(f"<|{name}|>" for name in _NAMES.split("|"))
+_BEGUN_RESERVED = re.compile(r"<\|reserved_[0-9]{0,6}\|?")
+_LONGEST = 24
+"""Characters; no control token is longer."""
+
+
+def refuse_control_tokens(text: str) -> None:
+    """Raise `HarmonyFault` when ``text`` holds a control token."""
+    if "<|" in text and CONTROL_TOKEN.search(text):
+        raise HarmonyFault("control_token")
+
+
+class ControlTokenGuard:
+    """Watches text that arrives in pieces, one guard a stream."""
+
+    def __init__(self) -> None:
+        self._tails: dict[str, str] = {}
+
+    def feed(self, channel: str, piece: str) -> bool:
+        """Take the next piece of one text; return whether a control token may have begun.
+
+        ``channel`` names the text, as pieces of several may alternate. While this returns True, what was fed
+        must be held back. Raises `HarmonyFault` when a control token is complete.
+        """
+        text = self._tails.pop(channel, "") + piece
+        refuse_control_tokens(text)
+        tail = _begun(text)
+        if tail:
+            self._tails[channel] = tail
+        return bool(self._tails)
+
+
+def _begun(text: str) -> str:
+    """Return the end of ``text`` that could grow into a control token; empty when there is none."""
+    start = text.rfind("<", -_LONGEST)
+    tail = text[start:] if start >= 0 else ""
+    begun = any(token.startswith(tail) for token in _TOKENS) or "<|reserved_".startswith(tail)
+    return tail if tail and (begun or _BEGUN_RESERVED.fullmatch(tail)) else ""

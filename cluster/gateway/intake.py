@@ -1,0 +1,66 @@
+"""A request's head and body, as they come off the wire."""
+
+import re
+
+from starlette.types import Receive, Scope
+
+from cluster.core.request import Endpoint, ParsedRequest, parse_request
+from cluster.gateway.http_errors import BadRequest, ClientGone
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """Return the value of a request header, ``name`` in lower case; None when it is absent."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+def client_request_id(scope: Scope) -> bytes | None:
+    """Return the client's own ``x-request-id`` if it is harmless, else None."""
+    value = header(scope, b"x-request-id")
+    return value if value is not None and _REQUEST_ID.fullmatch(value) else None
+
+
+async def read_request(endpoint: Endpoint, scope: Scope, receive: Receive, *, limit: int) -> ParsedRequest:
+    """Read and parse a request for a completion; its body may be ``limit`` bytes long.
+
+    Raises `InvalidRequest`, `BadRequest` (413) and `ClientGone`.
+    """
+    content_type, encoding = header(scope, b"content-type"), header(scope, b"content-encoding")
+    return parse_request(
+        endpoint,
+        await read_body(scope, receive, limit=limit),
+        content_type=None if content_type is None else content_type.decode("latin-1"),
+        content_encoding=None if encoding is None else encoding.decode("latin-1"),
+    )
+
+
+async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
+    """Return the request's body. Raises `BadRequest` (413) beyond ``limit`` bytes, and `ClientGone`."""
+    declared = header(scope, b"content-length")
+    if declared is not None and int(declared) > limit:
+        raise _too_large(limit)
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _too_large(limit: int) -> BadRequest:
+    return BadRequest(
+        f"The request body is larger than the {limit} bytes that this server takes.",
+        code="request_too_large",
+        status=413,
+        headers=((b"connection", b"close"),),
+    )

@@ -1,0 +1,95 @@
+"""What a request will run as: its level of effort, its model, its token limits and its deadline. Pure."""
+
+from dataclasses import dataclass
+
+from cluster.core.effort import EffortChoice, choose
+from cluster.core.invalid import InvalidRequest, shown
+from cluster.core.limits import Limits
+from cluster.core.request import ParsedRequest
+from cluster.gateway.http_errors import BadRequest, NotAllowed
+from cluster.gateway.ports import Caller
+from cluster.settings import GptOss, ModelSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request after policy."""
+
+    choice: EffortChoice
+    model: GptOss
+    pools: tuple[str, ...]
+    """Pools that serve the model, in the order to try them."""
+    max_output_tokens: int
+    """Limit on output tokens of one choice, reasoning included."""
+    max_reasoning_tokens: int | None
+    expected_output_tokens: int
+    """Output that one choice is expected to take, never above its limit."""
+    reserved_tokens: int
+    """Prompt estimate and expected output of all choices."""
+    deadline_ms: int
+    """Epoch milliseconds by which the first token is due."""
+    limits: Limits
+    """The tenant's limits, with the day's budget of this effort."""
+    see_reasoning: bool
+
+
+def plan(settings: Settings, caller: Caller, request: ParsedRequest, *, now_epoch_s: float) -> Plan:
+    """Decide what ``request`` runs as. Raises `InvalidRequest` (404: no such model) and `NotAllowed`."""
+    _allow(settings, caller, request)
+    choice = _effort(settings, caller, request)
+    alias = settings.aliases.get(request.model)
+    model: GptOss = alias[choice.level] if alias else _model_name(settings, request.model)
+    efforts = settings.models[model].efforts[choice.level]
+    limit = min(request.max_output_tokens or efforts.max_output_tokens, efforts.max_output_tokens)
+    expected = min(limit, efforts.expected_output_tokens)
+    return Plan(
+        choice=choice,
+        model=model,
+        pools=settings.models[model].pools,
+        max_output_tokens=limit,
+        max_reasoning_tokens=efforts.max_reasoning_tokens,
+        expected_output_tokens=expected,
+        reserved_tokens=request.prompt_tokens + expected * request.choices,
+        deadline_ms=int((now_epoch_s + efforts.slo.wait_s) * 1000),
+        limits=Limits(
+            requests_per_min=caller.limits.requests_per_min,
+            tokens_per_min=caller.limits.tokens_per_min,
+            concurrent=caller.limits.concurrent,
+            tokens_per_day=caller.limits.tokens_per_day[choice.level],
+        ),
+        see_reasoning=caller.see_reasoning,
+    )
+
+
+def unknown_model(name: str) -> InvalidRequest:
+    """Return the 404 for a model that is not there, in OpenAI's words."""
+    return InvalidRequest(
+        f"The model `{shown(name)}` does not exist or you do not have access to it.",
+        code="model_not_found",
+        status=404,
+    )
+
+
+def _allow(settings: Settings, caller: Caller, request: ParsedRequest) -> None:
+    if request.model not in settings.models and request.model not in settings.aliases:
+        raise unknown_model(request.model)
+    if caller.models is not None and request.model not in caller.models:
+        raise NotAllowed(f"Your key may not use the model `{request.model}`. Ask your administrator for it.")
+    if caller.endpoints is not None and request.endpoint not in caller.endpoints:
+        raise NotAllowed(f"Your key may not call this endpoint ({request.endpoint}). Ask your administrator.")
+
+
+def _effort(settings: Settings, caller: Caller, request: ParsedRequest) -> EffortChoice:
+    # an alias has no default of its own: medium names the model whose default counts
+    alias = settings.aliases.get(request.model)
+    name = alias.medium if alias else _model_name(settings, request.model)
+    model: ModelSettings = settings.models[name]
+    try:
+        return choose(request.effort_asked, default=model.default_effort, cap=caller.max_effort)
+    except ValueError as error:
+        param = "reasoning_effort" if request.endpoint == "chat" else "reasoning.effort"
+        raise BadRequest(str(error), param=param, code="invalid_value") from error
+
+
+def _model_name(settings: Settings, name: str) -> GptOss:
+    return next(known for known in settings.models if known == name)

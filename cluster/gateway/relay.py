@@ -1,0 +1,163 @@
+"""From the engine to the client: attempts, streams and whole answers."""
+
+import asyncio
+from asyncio import TimerHandle
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cluster.core.prefix import cache_salt
+from cluster.core.request import ParsedRequest
+from cluster.gateway.answers import filter_answer
+from cluster.gateway.chat_stream import ChatStream
+from cluster.gateway.exchange import Exchange
+from cluster.gateway.http_errors import EngineFailed, HarmonyFault, RequestFailed
+from cluster.gateway.plan import Plan
+from cluster.gateway.reply import Reply
+from cluster.gateway.responses_stream import ResponsesStream
+from cluster.gateway.sse import KEEP_ALIVE, EventSplitter
+from cluster.gateway.stream import Owned
+from cluster.gateway.stream_filter import StreamFilter
+from cluster.gateway.upstream import EngineAnswer, Engines
+from cluster.gateway.wire import engine_body, engine_headers, route_hint
+from cluster.settings import StreamSettings
+
+ATTEMPTS = 2
+"""One retry, on another replica or pool, and only before anything reached the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """What every relay of a gateway shares."""
+
+    engines: Engines
+    secret: bytes
+    """Keeps tenants' prefix caches apart and hides what is hashed for affinity."""
+    stream: StreamSettings
+    now: Callable[[], float]
+    """The monotonic clock, in seconds."""
+
+
+class Relay:
+    """Forwards one request and relays its answer."""
+
+    def __init__(
+        self, settings: RelaySettings, exchange: Exchange, request: ParsedRequest, plan: Plan, reply: Reply
+    ) -> None:
+        self._settings, self._exchange, self._reply = settings, exchange, reply
+        self._request, self._plan = request, plan
+        tenant = exchange.caller.tenant if exchange.caller else ""
+        self._body = engine_body(request, plan, salt=cache_salt(settings.secret, tenant))
+
+    async def run(self, owned: Owned) -> None:
+        """Answer the client. Raises `RequestFailed`."""
+        if not self._request.stream:
+            await self._attempts()
+            return
+        self._reply.failure_event = self._filter().failure_event
+        pulse = _Pulse(self._settings, self._exchange, self._reply, owned)
+        try:
+            await self._attempts()
+        finally:
+            pulse.stop()
+
+    async def _attempts(self) -> None:
+        avoid = ""
+        for attempt in range(1, ATTEMPTS + 1):
+            pool = self._plan.pools[(attempt - 1) % len(self._plan.pools)]
+            self._exchange.count_attempt(pool)
+            try:
+                await self._attempt(pool, attempt, avoid)
+                return
+            except EngineFailed as failure:
+                if isinstance(failure, HarmonyFault):
+                    self._exchange.faults.append(failure.kind)
+                if failure.retry is None or self._exchange.committed or attempt == ATTEMPTS:
+                    raise
+                self._exchange.retries.append(failure.retry)
+                avoid = self._exchange.replica or ""
+
+    async def _attempt(self, pool: str, attempt: int, avoid: str) -> None:
+        settings, request, plan = self._settings, self._request, self._plan
+        hint = route_hint(request, plan, secret=settings.secret, attempt=attempt, avoid=avoid)
+        headers = engine_headers(
+            request_id=self._exchange.request_id, attempt=attempt, deadline_ms=plan.deadline_ms, hint=hint
+        )
+        async with settings.engines.post(pool, request.endpoint, self._body, headers) as answer:
+            self._exchange.replica = answer.replica
+            if not answer.good:
+                raise await answer.failure()
+            await (self._stream(answer) if request.stream else self._whole(answer))
+
+    async def _whole(self, answer: EngineAnswer) -> None:
+        plan, exchange = self._plan, self._exchange
+        body, usage = filter_answer(
+            self._request.endpoint, await answer.whole(), see_reasoning=plan.see_reasoning
+        )
+        exchange.usage = usage
+        budget = plan.max_reasoning_tokens
+        if budget is not None and self._request.choices == 1 and usage.reasoning >= budget:
+            exchange.extra_headers.append((b"x-reasoning-truncated", b"true"))
+        await self._reply.whole(200, body)
+
+    async def _stream(self, answer: EngineAnswer) -> None:
+        events, seen = EventSplitter(), self._filter()
+        self._reply.failure_event = seen.failure_event
+        while chunk := await answer.chunk():
+            try:
+                for event in events.feed(chunk):
+                    seen.feed(event)
+            except RequestFailed:
+                self._exchange.usage = seen.usage
+                if self._exchange.committed:
+                    await self._pass_on(seen)
+                raise
+            await self._pass_on(seen)
+        seen.end()
+        await self._reply.end()
+
+    async def _pass_on(self, seen: StreamFilter) -> None:
+        exchange = self._exchange
+        exchange.usage = seen.usage
+        if exchange.first_event_s is None and seen.started:
+            exchange.first_event_s = self._settings.now()
+        if exchange.first_answer_s is None and seen.answered:
+            exchange.first_answer_s = self._settings.now()
+        if data := seen.take():
+            await self._reply.write(data)
+
+    def _filter(self) -> StreamFilter:
+        request, plan, exchange = self._request, self._plan, self._exchange
+        if request.endpoint == "chat":
+            return ChatStream(
+                see_reasoning=plan.see_reasoning, include_usage=request.include_usage, choices=request.choices
+            )
+        return ResponsesStream(
+            see_reasoning=plan.see_reasoning,
+            request_id=exchange.request_id,
+            model=plan.model,
+            created_at=int(exchange.arrived_epoch_s),
+        )
+
+
+class _Pulse:
+    """Commits a stream that is silent for too long, and keeps it open with comments from then on."""
+
+    def __init__(self, settings: RelaySettings, exchange: Exchange, reply: Reply, owned: Owned) -> None:
+        self._settings, self._exchange, self._reply, self._owned = settings, exchange, reply, owned
+        self._loop = asyncio.get_running_loop()
+        self._timer: TimerHandle = self._loop.call_later(settings.stream.commit_after_s, self._fire)
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._timer.cancel()
+
+    def _fire(self) -> None:
+        keepalive_s, last_s = self._settings.stream.keepalive_s, self._exchange.last_write_s
+        silent_s = keepalive_s if last_s is None else self._settings.now() - last_s
+        if silent_s >= keepalive_s:
+            self._owned.start_soon(self._beat)
+            silent_s = 0
+        self._timer = self._loop.call_later(keepalive_s - silent_s, self._fire)
+
+    async def _beat(self) -> None:
+        await self._reply.write(KEEP_ALIVE)

@@ -1,0 +1,196 @@
+"""The gateway process: both HTTP servers on one event loop, from start to a graceful end."""
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+import uvloop
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
+
+from cluster.gateway.admission import Gate
+from cluster.gateway.app import build
+from cluster.gateway.flow import Director
+from cluster.gateway.health import build_admin
+from cluster.gateway.logs import LineWriter, Log, configure
+from cluster.gateway.models import Models
+from cluster.gateway.relay import RelaySettings
+from cluster.gateway.telemetry import Telemetry
+from cluster.gateway.upstream import Engines
+from cluster.settings import Settings
+from cluster.stores.key_files import KeyFiles, KeyStoreError, load_pepper
+from cluster.stores.memory_limits import MemoryLimits
+
+logger = logging.getLogger(__name__)
+
+REFRESH_KEYS_S = 1.0
+"""How often the key directory is looked at."""
+IDLE_CONNECTION_S = 75
+"""Seconds an idle client connection is kept: longer than the 60 of common proxies, which then close first."""
+_CLOSE_S = 5
+"""Seconds for connections to close once every request has ended."""
+
+
+class StartError(Exception):
+    """The gateway cannot start; the message says why and what to do."""
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status. A second signal ends the drain.
+
+    Raises `StartError` when a file is missing or an address is taken.
+    """
+    writer = LineWriter(sys.stdout.buffer)
+    try:
+        log = Log(writer, settings.logging)
+        configure(log, settings.logging)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, log))
+    finally:
+        writer.close()
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of one gateway, put together."""
+
+    app: ASGIApp
+    admin: ASGIApp
+    gate: Gate
+    engines: Engines
+    keys: KeyFiles
+
+
+def assemble(settings: Settings, log: Log) -> Gateway:
+    """Put a gateway together; needs a running event loop. Raises `StartError`."""
+    try:
+        pepper = load_pepper(settings.auth.pepper_file)
+    except KeyStoreError as error:
+        raise StartError(str(error)) from error
+    keys = KeyFiles(settings.auth.keys.path, pepper, defaults=settings.limits.defaults, clock=time.time)
+    keys.refresh()
+    registry, gate = CollectorRegistry(), Gate()
+    engines = Engines(settings.serving.url, _engine_key(settings.serving.engine_key_file))
+    director = Director(
+        settings=settings,
+        keys=keys,
+        limits=MemoryLimits(time.time, max_request_s=settings.limits.max_request_s),
+        gate=gate,
+        relays=RelaySettings(engines, pepper, settings.gateway.stream, time.monotonic),
+        telemetry=Telemetry(registry, log, now=time.monotonic, wall=time.time),
+    )
+    return Gateway(
+        app=build(director, Models(settings), now=time.monotonic),
+        admin=build_admin(registry, keys, gate),
+        gate=gate,
+        engines=engines,
+        keys=keys,
+    )
+
+
+def listen(address: str, setting: str) -> socket.socket:
+    """Return a socket bound to ``address`` (``host:port``). Raises `StartError`, which names ``setting``."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, int(port)))
+    except (OSError, OverflowError) as error:
+        bound.close()
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        reason = "another process uses it" if taken else str(error)
+        raise StartError(
+            f"cannot listen on {address}: {reason}. End that process, or set {setting} to another address."
+        ) from error
+    return bound
+
+
+async def _serve(settings: Settings, log: Log) -> None:
+    async with AsyncExitStack() as stack:
+        api_socket = stack.enter_context(listen(settings.gateway.listen, "gateway.listen"))
+        admin_socket = stack.enter_context(listen(settings.gateway.admin_listen, "gateway.admin_listen"))
+        gateway = assemble(settings, log)
+        stack.push_async_callback(gateway.engines.close)
+        api, admin = _Server(gateway.app), _Server(gateway.admin)
+        async with asyncio.TaskGroup() as tasks:
+            refreshing = tasks.create_task(_refresh(gateway.keys))
+            tasks.create_task(api.serve([api_socket]))
+            tasks.create_task(admin.serve([admin_socket]))
+            logger.info("listening on %s", settings.gateway.listen)
+            await _until_drained(gateway.gate, settings.gateway.stream.drain_s)
+            api.should_exit = admin.should_exit = True
+            refreshing.cancel()
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to `_until_drained`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                interface="asgi3",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,  # nobody's X-Forwarded-For is believed unasked
+                timeout_keep_alive=IDLE_CONNECTION_S,
+                timeout_graceful_shutdown=_CLOSE_S,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+async def _until_drained(gate: Gate, drain_s: float) -> None:
+    """Return when a signal has come and every request has ended, or was ended."""
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    await signals.get()
+    logger.info("draining for up to %g s; a second signal ends it", drain_s)
+    gate.drain()
+    emptied, hurried = asyncio.ensure_future(gate.wait_empty()), asyncio.ensure_future(signals.get())
+    await asyncio.wait((emptied, hurried), timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+    hurried.cancel()
+    gate.abort()
+    with suppress(TimeoutError):  # a client that reads nothing must not keep the process
+        await asyncio.wait_for(emptied, _CLOSE_S)
+
+
+async def _refresh(keys: KeyFiles) -> None:
+    while True:
+        await asyncio.sleep(REFRESH_KEYS_S)
+        await asyncio.to_thread(keys.refresh)
+
+
+def _engine_key(path: Path) -> str:
+    hint = f"Create it with: head -c 32 /dev/urandom | base64 > {path}"
+    try:
+        key = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        raise StartError(f"engine key file {path}: no such file. {hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"engine key file {path}: cannot be read: {error}") from error
+    if not key or any(char.isspace() for char in key):
+        raise StartError(f"engine key file {path}: it must hold one word and nothing else. {hint}")
+    return key

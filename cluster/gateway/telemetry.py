@@ -1,0 +1,201 @@
+"""Metrics and the usage line: what is told of every request, once, when it has ended.
+
+Label values come from closed sets, and tenants beyond ``MAX_TENANTS`` share one name, so that no client can
+grow the series. Children are cached: looking one up in prometheus_client costs more than counting.
+"""
+
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.types import Scope
+
+from cluster.core.accounting import Outcome, Usage
+from cluster.core.limits import Refusal
+from cluster.gateway.exchange import Exchange
+from cluster.gateway.http_errors import FORMS
+from cluster.gateway.intake import client_request_id
+from cluster.gateway.logs import Log, timestamp
+from cluster.gateway.plan import Plan
+
+MAX_TENANTS = 200
+"""Tenants that have series of their own."""
+NONE, OTHER = "none", "other"
+_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_TOKEN_BUCKETS_S = (0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1)
+
+
+class Telemetry:
+    """Opens and closes exchanges.
+
+    ``now`` is the monotonic clock and ``wall`` the epoch's, both in seconds.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        log: Log,
+        *,
+        now: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._log, self._now, self._wall = log, now, wall
+        self._tenants: set[str] = set()
+        self._metrics = _Metrics(registry)
+
+    def open(self, scope: Scope) -> Exchange:
+        """Begin the record of one request."""
+        return Exchange(
+            scope=scope,
+            request_id=str(uuid.uuid4()),
+            client_request_id=client_request_id(scope),
+            arrived_s=self._now(),
+            arrived_epoch_s=self._wall(),
+        )
+
+    def in_flight(self, plan: Plan) -> AbstractContextManager[None]:
+        """Count a request as in flight for the length of the context."""
+        return self._metrics.in_flight(plan.model, plan.choice.level).track_inprogress()
+
+    def close(self, exchange: Exchange) -> None:
+        """Count the request and write its usage line; the outcome must be known."""
+        e2e_s = self._now() - exchange.arrived_s
+        outcome = exchange.outcome or Outcome.INTERNAL
+        self._count(exchange, outcome, e2e_s)
+        if outcome in (Outcome.UNAUTHENTICATED, Outcome.FORBIDDEN):
+            self._log.record("audit", self._audit(exchange, outcome))
+        self._log.record("usage", self._usage(exchange, outcome, e2e_s))
+
+    def _count(self, exchange: Exchange, outcome: Outcome, e2e_s: float) -> None:
+        metrics, plan, caller = self._metrics, exchange.plan, exchange.caller
+        tenant = self._tenant(caller.tenant) if caller else NONE
+        model, effort = (plan.model, plan.choice.level) if plan else (NONE, NONE)
+        metrics.requests(tenant, model, effort, outcome.value).inc()
+        if isinstance(exchange.limits, Refusal):
+            metrics.rejections(exchange.limits.limit).inc()
+        for reason in exchange.retries:
+            metrics.retries(reason).inc()
+        for fault in exchange.faults:
+            metrics.faults(fault).inc()
+        for kind, tokens in _tokens(exchange, outcome).items():
+            if tokens:
+                metrics.tokens(tenant, model, effort, kind).inc(tokens)
+        if plan is None:
+            return
+        metrics.e2e(model, effort).observe(e2e_s)
+        if exchange.first_event_s is not None:
+            metrics.ttft(model, effort).observe(exchange.first_event_s - exchange.arrived_s)
+        if exchange.first_answer_s is not None:
+            metrics.ttfa(model, effort).observe(exchange.first_answer_s - exchange.arrived_s)
+        inter_token_s = _inter_token_s(exchange)
+        if inter_token_s is not None:
+            metrics.inter_token(model, effort).observe(inter_token_s)
+
+    def _tenant(self, name: str) -> str:
+        if name in self._tenants:
+            return name
+        if len(self._tenants) >= MAX_TENANTS:
+            return OTHER
+        self._tenants.add(name)
+        return name
+
+    def _audit(self, exchange: Exchange, outcome: Outcome) -> dict[str, Any]:
+        caller = exchange.caller
+        client = exchange.scope.get("client")
+        return {
+            "ts": timestamp(self._wall()),
+            "request_id": exchange.request_id,
+            "act": "request",
+            "result": outcome.value,
+            "tenant": caller.tenant if caller else None,
+            "key_id": caller.key_id if caller else None,
+            "address": client[0] if client else None,
+        }
+
+    def _usage(self, exchange: Exchange, outcome: Outcome, e2e_s: float) -> dict[str, Any]:
+        caller, plan, request = exchange.caller, exchange.plan, exchange.request
+        status = exchange.status if exchange.status is not None else FORMS[outcome].status
+        return {
+            "ts": timestamp(exchange.arrived_epoch_s),
+            "request_id": exchange.request_id,
+            "tenant": caller.tenant if caller else None,
+            "key_id": caller.key_id if caller else None,
+            "model": plan.model if plan else None,
+            "pool": exchange.pool,
+            "replica": exchange.replica,
+            "effort_asked": plan.choice.asked if plan else None,
+            "effort": plan.choice.level if plan else None,
+            "effort_reason": plan.choice.reason if plan else None,
+            "outcome": outcome.value,
+            "status": status,
+            "stream": request.stream if request else None,
+            "attempts": exchange.attempts,
+            "tokens": _tokens(exchange, outcome),
+            "reserved": plan.reserved_tokens if plan and exchange.settled_tokens is not None else None,
+            "settled": exchange.settled_tokens,
+            "queue_ms": round(exchange.queue_s * 1000, 1),
+            "ttft_ms": _milliseconds(exchange.first_event_s, exchange.arrived_s),
+            "e2e_ms": round(e2e_s * 1000, 1),
+        }
+
+
+class _Metrics:
+    """The series, each with its children cached by label values."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        by_effort = ("model", "effort")
+
+        def counter(name: str, text: str, *labels: str) -> Callable[..., Counter]:
+            return cache(Counter(f"gptoss_{name}", text, labels, registry=registry).labels)
+
+        def histogram(
+            name: str, text: str, buckets: tuple[float, ...] = _BUCKETS_S
+        ) -> Callable[..., Histogram]:
+            family = Histogram(f"gptoss_{name}", text, by_effort, buckets=buckets, registry=registry)
+            return cache(family.labels)
+
+        self.requests = counter("requests", "Requests by outcome", "tenant", *by_effort, "outcome")
+        self.tokens = counter("tokens", "Tokens by kind", "tenant", *by_effort, "kind")
+        self.rejections = counter("limit_rejections", "Requests refused by a limit", "limit")
+        self.retries = counter("retries", "Second attempts at an engine", "reason")
+        self.faults = counter("harmony_faults", "Answers that broke the Harmony format", "kind")
+        self.in_flight: Callable[..., Gauge] = cache(
+            Gauge("gptoss_in_flight", "Requests admitted and not ended", by_effort, registry=registry).labels
+        )
+        self.ttft = histogram(
+            "time_to_first_token_seconds", "Arrival to the engine's first event of a stream"
+        )
+        self.ttfa = histogram("time_to_first_answer_seconds", "Arrival to a stream's first content or call")
+        self.inter_token = histogram(
+            "inter_token_seconds", "Mean time between tokens of one stream", _TOKEN_BUCKETS_S
+        )
+        self.e2e = histogram("e2e_seconds", "Arrival to the end of the response")
+
+
+def _tokens(exchange: Exchange, outcome: Outcome) -> dict[str, int]:
+    """Return tokens by kind; what was generated for an answer that never completed is wasted."""
+    usage = exchange.usage or Usage()
+    generated = usage.reasoning + usage.answer
+    completed = outcome is Outcome.COMPLETED
+    return {
+        "prompt": usage.prompt,
+        "cached": usage.cached,
+        "reasoning": usage.reasoning if completed else 0,
+        "answer": usage.answer if completed else 0,
+        "wasted": exchange.wasted_tokens + (0 if completed else generated),
+    }
+
+
+def _inter_token_s(exchange: Exchange) -> float | None:
+    """Return the mean seconds between a stream's tokens, hidden ones included; None for fewer than two."""
+    usage, first_s, last_s = exchange.usage, exchange.first_event_s, exchange.last_write_s
+    if usage is None or first_s is None or last_s is None or usage.reasoning + usage.answer < 2:
+        return None
+    return max(last_s - first_s, 0.0) / (usage.reasoning + usage.answer - 1)
+
+
+def _milliseconds(moment_s: float | None, since_s: float) -> float | None:
+    return None if moment_s is None else round((moment_s - since_s) * 1000, 1)
