@@ -53,7 +53,6 @@ class SimulatedApp:
         self._max_model_len = max_model_len
         self._engine = Engine(settings, clock)
         self._created = int(clock.epoch())
-        self._expected_tokens = 0
 
     @property
     def load(self) -> EngineLoad:
@@ -62,8 +61,8 @@ class SimulatedApp:
 
     @property
     def expected_tokens(self) -> int:
-        """Output tokens that the requests here, running and waiting, were expected to need in all."""
-        return self._expected_tokens
+        """Output tokens that the requests here, running and waiting, are expected to need still."""
+        return self._engine.expected_tokens
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Serve one ASGI connection."""
@@ -105,34 +104,47 @@ class SimulatedApp:
         raw = await asgi.read_body(receive)
         if raw is None:
             return
-        request_id = headers.get(REQUEST_ID_HEADER, "")
         try:
-            body = asgi.decode(raw, headers.get("content-type", ""))
-            context = Context(self._model, self._max_model_len, headers.get(PRIORITY_HEADER))
-            job = parse(endpoint, body, context)
-            fault = faults.ordered(job.last_user_text, request_id) if self._faults else None
-            if fault == "reset":
+            run = self._read(endpoint, headers, raw)
+            if run.fault == "reset":
                 asgi.abort(receive)
                 return
         except EngineError as error:
             await reply.json(error.status, error.body())
             return
-        expected = self._expected(job, headers.get(hint.HEADER))
-        self._expected_tokens += expected
-        try:
-            await asgi.unless_disconnected(receive, self._serve(job, fault, request_id, reply))
-        finally:
-            self._expected_tokens -= expected
+        await asgi.unless_disconnected(receive, self._serve(run, reply))
+
+    def _read(self, endpoint: Endpoint, headers: dict[str, str], raw: bytes) -> Run:
+        body = asgi.decode(raw, headers.get("content-type", ""))
+        job = parse(endpoint, body, Context(self._model, self._max_model_len, headers.get(PRIORITY_HEADER)))
+        request_id = headers.get(REQUEST_ID_HEADER, "")
+        fault = faults.ordered(job.last_user_text, request_id) if self._faults else None
+        generations = tuple(
+            faults.altered(generate(job, self._settings, model=self._model, choice=choice), fault)
+            for choice in range(job.choices)
+        )
+        own_id = f"chatcmpl-{request_id or fresh('')}" if endpoint == "chat" else fresh("resp_")
+        envelope = Envelope(own_id, self._model, int(self._clock.epoch()))
+        tally = Tally(job.prompt_tokens)
+        make = chat.ChatStream if endpoint == "chat" else responses.ResponsesStream
+        return Run(
+            job=job,
+            generations=generations,
+            tally=tally,
+            envelope=envelope,
+            stream=make(job, generations, tally, envelope) if job.stream else None,
+            fault=fault,
+            expected_tokens=self._expected(job, headers.get(hint.HEADER)),
+        )
 
     def _expected(self, job: Job, route_hint: str | None) -> int:
         told = hint.parse(route_hint)
         own = self._settings.reasoning_tokens[job.effort] + self._settings.answer_tokens
         return own if told is None else told.expected_output_tokens
 
-    async def _serve(self, job: Job, fault: faults.Fault | None, request_id: str, reply: asgi.Reply) -> None:
-        run = self._prepare(job, fault, request_id)
+    async def _serve(self, run: Run, reply: asgi.Reply) -> None:
         try:
-            if fault == "die":
+            if run.fault == "die":
                 raise internal(faults.DEAD_MESSAGE)
             if run.stream is None:
                 await self._whole(run, reply)
@@ -143,18 +155,6 @@ class SimulatedApp:
         except Broken:
             # An answer left unfinished makes the server end the connection, as a dead engine's does.
             return
-
-    def _prepare(self, job: Job, fault: faults.Fault | None, request_id: str) -> Run:
-        said = [
-            generate(job, self._settings, model=self._model, choice=choice) for choice in range(job.choices)
-        ]
-        generations = tuple(faults.altered(generation, fault) for generation in said)
-        own_id = f"chatcmpl-{request_id or fresh('')}" if job.endpoint == "chat" else fresh("resp_")
-        envelope = Envelope(own_id, self._model, int(self._clock.epoch()))
-        tally = Tally(job.prompt_tokens)
-        make = chat.ChatStream if job.endpoint == "chat" else responses.ResponsesStream
-        stream = make(job, generations, tally, envelope) if job.stream else None
-        return Run(job, generations, tally, envelope, stream, fault)
 
     async def _whole(self, run: Run, reply: asgi.Reply) -> None:
         await self._engine.run(run, reply.part)

@@ -23,7 +23,7 @@ class Broken(Exception):  # noqa: N818  not an error to report: the connection j
     """The answer ends here, as if the engine had died."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Run:
     """One request under way."""
 
@@ -34,6 +34,8 @@ class Run:
     stream: Stream | None
     """None when the answer is sent whole."""
     fault: Fault | None
+    expected_tokens: int
+    """Output that was expected of the request when it came."""
 
 
 class Engine:
@@ -42,6 +44,7 @@ class Engine:
     def __init__(self, settings: SimulatedEngine, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
         self._scheduler = Scheduler(slots=settings.slots, max_waiting=settings.max_waiting)
+        self._open: set[Run] = set()
 
     @property
     def load(self) -> EngineLoad:
@@ -49,27 +52,39 @@ class Engine:
         running, slots = self._scheduler.running, self._scheduler.slots
         return EngineLoad(running, self._scheduler.waiting, running / slots, slots)
 
+    @property
+    def expected_tokens(self) -> int:
+        """Output tokens that running and waiting requests are expected to need still."""
+        return sum(max(0, run.expected_tokens - run.tally.total) for run in self._open)
+
     async def run(self, run: Run, write: Write) -> None:
         """Generate all tokens of ``run``, writing events as they fall due.
 
         Raises `EngineError` when the queue is full or a fault says so, and `Broken` when the connection is to
         end without another byte. Cancelling frees the slot at once.
         """
-        async with self._scheduler.slot(run.job.priority):
-            if run.fault == "hang":
-                await anyio.sleep_forever()
-            due = self._clock.monotonic() + self._settings.ttft_ms / 1000
-            comment_due = due + USAGE_COMMENT_EVERY_S
+        self._open.add(run)
+        try:
+            async with self._scheduler.slot(run.job.priority):
+                await self._generate(run, write)
+        finally:
+            self._open.discard(run)
+
+    async def _generate(self, run: Run, write: Write) -> None:
+        if run.fault == "hang":
+            await anyio.sleep_forever()
+        due = self._clock.monotonic() + self._settings.ttft_ms / 1000
+        comment_due = due + USAGE_COMMENT_EVERY_S
+        await self._sleep_until(due)
+        if run.stream is not None:
+            await write(run.stream.started())
+        for step in range(max(len(generation.tokens) for generation in run.generations)):
+            due += self._interval_s() if step else 0
+            while comment_due <= due:
+                await self._comment(run, comment_due, write)
+                comment_due += USAGE_COMMENT_EVERY_S
             await self._sleep_until(due)
-            if run.stream is not None:
-                await write(run.stream.started())
-            for step in range(max(len(generation.tokens) for generation in run.generations)):
-                due += self._interval_s() if step else 0
-                while comment_due <= due:
-                    await self._comment(run, comment_due, write)
-                    comment_due += USAGE_COMMENT_EVERY_S
-                await self._sleep_until(due)
-                await self._step(run, step, write)
+            await self._step(run, step, write)
 
     async def _comment(self, run: Run, due: float, write: Write) -> None:
         await self._sleep_until(due)

@@ -198,6 +198,23 @@ def test_a_quick_stream_has_no_comment() -> None:
     assert b": usage" not in call(simulated(), CHAT, chat_body(stream=True)).body
 
 
+def test_expected_tokens_fall_as_tokens_come() -> None:
+    """What has been generated is expected no more, and an answer beyond its expectation counts as nothing."""
+    app = simulated(ttft_ms=0, inter_token_ms=10)
+
+    async def main() -> list[int]:
+        told = hint.render(hint.RouteHint("low", expected_output_tokens=20, prompt_tokens=10))
+        exchange = start(app, CHAT, chat_body(), headers={hint.HEADER: told})
+        seen = []
+        for _ in range(3):
+            await asyncio.sleep(0.095)
+            seen.append(app.expected_tokens)
+        await exchange.wait()
+        return seen
+
+    assert run(main()) == [10, 1, 0]
+
+
 def test_load_and_expectation_follow_the_requests() -> None:
     """Running and waiting are live, and the expected tokens are the route hint's where there is one."""
     app = simulated(slots=1, answer_tokens=10, reasoning_tokens={"low": 5, "medium": 6, "high": 7})
@@ -212,7 +229,7 @@ def test_load_and_expectation_follow_the_requests() -> None:
         return *seen, await second.wait()
 
     load, expected, second = run(main())
-    assert (load.running, load.waiting, load.kv_use, expected) == (1, 1, 1.0, 415)
+    assert (load.running, load.waiting, load.kv_use, expected) == (1, 1, 1.0, 400 + 15)
     header = parse_load(second.headers[LOAD_HEADER])
     assert header is not None
     assert header.slots == 1

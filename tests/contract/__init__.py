@@ -1,0 +1,1 @@
+"""The contract: the simulated engine against the real one."""
