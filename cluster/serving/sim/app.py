@@ -22,7 +22,8 @@ from cluster.serving.sim import asgi, chat, faults, responses
 from cluster.serving.sim.clock import Clock, SystemClock
 from cluster.serving.sim.engine import Broken, Engine, Run
 from cluster.serving.sim.errors import EngineError, internal
-from cluster.serving.sim.request import Context, Job, parse
+from cluster.serving.sim.job import Job
+from cluster.serving.sim.request import Context, parse
 from cluster.serving.sim.text import generate
 from cluster.serving.sim.wire import Envelope, Stream, Tally, fresh
 from cluster.settings import SimulatedEngine

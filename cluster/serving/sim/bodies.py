@@ -111,6 +111,13 @@ class ChatBody(Sampling):
                 "When response_format type is 'json_schema', the 'json_schema' field must be provided.",
                 "response_format",
             )
+        choice = self.tool_choice
+        names = {tool.function.name for tool in self.tools or ()}
+        if isinstance(choice, NamedChoice) and choice.function.name not in names:
+            raise FieldError(
+                "The tool specified in `tool_choice` does not match any of the specified `tools`",
+                "tool_choice",
+            )
         return self
 
 
@@ -142,18 +149,20 @@ class ResponsesBody(Sampling):
     reasoning: _Reasoning | None = None
     text: _Text | None = None
     tools: list[_ResponsesTool] = []
-    tool_choice: Any = "auto"
+    tool_choice: str | dict[str, Any] = "auto"
     previous_response_id: str | None = None
     background: bool | None = False
 
     @model_validator(mode="before")
     @classmethod
     def _consistent(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not data.get("tools"):
-            if data.get("tool_choice") == "required":
-                raise FieldError(
-                    "Tool choice 'required' must be specified with 'tools' parameter.", "tool_choice"
-                )
-            if isinstance(data.get("tool_choice"), dict):
-                raise FieldError("Tool choice 'function' not found in 'tools' parameter.", "tool_choice")
+        if not isinstance(data, dict):
+            return data
+        choice, tools = data.get("tool_choice"), data.get("tools") or []
+        if choice == "required" and not tools:
+            raise FieldError(
+                "Tool choice 'required' must be specified with 'tools' parameter.", "tool_choice"
+            )
+        if isinstance(choice, dict) and choice.get("name") not in {tool.get("name") for tool in tools}:
+            raise FieldError("Tool choice 'function' not found in 'tools' parameter.", "tool_choice")
         return data

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cluster.serving.sim.errors import EngineError
-from cluster.serving.sim.request import Job
+from cluster.serving.sim.job import Job
 from cluster.serving.sim.text import CALL_TOKEN, Generation, Token
 from cluster.serving.sim.wire import DONE, Envelope, Tally, dump, fresh
 

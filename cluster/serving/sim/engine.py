@@ -10,7 +10,7 @@ from cluster.serving.sim import faults
 from cluster.serving.sim.clock import Clock
 from cluster.serving.sim.errors import internal
 from cluster.serving.sim.faults import Fault
-from cluster.serving.sim.request import Job
+from cluster.serving.sim.job import Job
 from cluster.serving.sim.scheduler import Scheduler
 from cluster.serving.sim.text import Generation
 from cluster.serving.sim.wire import Envelope, Stream, Tally

@@ -6,7 +6,7 @@ unknown fields are ignored, as vLLM does.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from cluster.core.effort import EFFORTS, Effort
 from cluster.core.request import Endpoint
 from cluster.serving.sim.bodies import ChatBody, NamedChoice, ResponsesBody, Sampling
 from cluster.serving.sim.errors import EngineError, from_validation
+from cluster.serving.sim.job import Job, Tool, Turn
 
 DEFAULT_EFFORT: Effort = "medium"
 """What Harmony writes into the prompt when a request names no effort."""
@@ -22,59 +23,7 @@ DEFAULT_EFFORT: Effort = "medium"
 SYSTEM_TOKENS = 68
 """Tokens of Harmony's system message, in every prompt."""
 
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A function that the model may call."""
-
-    name: str
-    parameters: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One message of the conversation, flattened to its text."""
-
-    role: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One valid request, the same for both endpoints."""
-
-    endpoint: Endpoint
-    turns: tuple[Turn, ...]
-    effort: Effort
-    prompt_tokens: int
-    max_tokens: int
-    """Most output tokens, the rest of the context when the request names none."""
-    stream: bool
-    include_usage: bool
-    include_reasoning: bool
-    reasoning_budget: int | None
-    choices: int
-    tools: tuple[Tool, ...]
-    tool_choice: str
-    """``auto``, ``required``, ``none``, or the name of a tool."""
-    named: bool
-    """Whether ``tool_choice`` is the name of a tool."""
-    schema: dict[str, Any] | None
-    """The schema that the answer must follow; an empty one allows any object."""
-    priority: int
-    seed: int | None
-    body: dict[str, Any] = field(repr=False)
-    """The body as sent, for the fields that the answer repeats."""
-
-    @property
-    def last_user_text(self) -> str:
-        """The text of the last user message; empty when there is none."""
-        return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
-
-    @property
-    def answers_a_tool(self) -> bool:
-        """Whether the conversation ends with a tool's result."""
-        return bool(self.turns) and self.turns[-1].role == "tool"
+NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +49,11 @@ def _chat(read: ChatBody, body: dict[str, Any], context: Context) -> Job:
     _check_model(read.model, context)
     turns = tuple(_chat_turn(message) for message in read.messages)
     tools = tuple(
-        Tool(tool.function.name, tool.function.parameters or {"type": "object", "properties": {}})
-        for tool in read.tools or ()
+        Tool(tool.function.name, tool.function.parameters or NO_PARAMETERS) for tool in read.tools or ()
     )
     limit = read.max_tokens if read.max_completion_tokens is None else read.max_completion_tokens
     choice = read.tool_choice
-    named = isinstance(choice, NamedChoice)
-    name = choice.function.name if isinstance(choice, NamedChoice) else choice or "none"
-    if named and name not in {tool.name for tool in tools}:
-        raise EngineError(
-            "The tool specified in `tool_choice` does not match any of the specified `tools`",
-            kind="Bad Request",
-            param="tool_choice",
-        )
+    named = choice.function.name if isinstance(choice, NamedChoice) else None
     prompt_tokens = _count(turns, tools)
     if prompt_tokens > context.max_model_len:
         raise EngineError(
@@ -130,8 +71,8 @@ def _chat(read: ChatBody, body: dict[str, Any], context: Context) -> Job:
         include_usage=bool(options and options.include_usage),
         choices=_choices(read.n),
         tools=tools,
-        tool_choice=name,
-        named=named,
+        tool_choice=named or str(choice or "none"),
+        named=named is not None,
         schema=_chat_schema(read),
         body=body,
         **_sampling(read, context),
@@ -143,17 +84,13 @@ def _responses(read: ResponsesBody, body: dict[str, Any], context: Context) -> J
     _check_unsupported(read)
     turns = _input_turns(read)
     tools = tuple(
-        Tool(tool.name, tool.parameters or {"type": "object", "properties": {}})
+        Tool(tool.name, tool.parameters or NO_PARAMETERS)
         for tool in read.tools
         if tool.type == "function" and tool.name
     )
     form = read.text.format if read.text else None
     named = isinstance(read.tool_choice, dict)
-    name = str(read.tool_choice.get("name", "")) if named else str(read.tool_choice)
-    if named and name not in {tool.name for tool in tools}:
-        raise EngineError(
-            "Tool choice 'function' not found in 'tools' parameter.", kind="Bad Request", param="tool_choice"
-        )
+    choice = read.tool_choice["name"] if isinstance(read.tool_choice, dict) else read.tool_choice
     prompt_tokens = _count(turns, tools)
     if prompt_tokens >= context.max_model_len:
         raise EngineError(
@@ -172,7 +109,7 @@ def _responses(read: ResponsesBody, body: dict[str, Any], context: Context) -> J
         include_usage=True,
         choices=1,
         tools=tools,
-        tool_choice=name if tools else "none",
+        tool_choice=str(choice) if tools else "none",
         named=named,
         schema=_schema(form.type, form.json_schema) if form else None,
         body=body,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cluster.serving.sim.errors import EngineError
-from cluster.serving.sim.request import Job
+from cluster.serving.sim.job import Job
 from cluster.serving.sim.text import Generation, Kind, Token
 from cluster.serving.sim.wire import Envelope, Tally, dump, fresh
 

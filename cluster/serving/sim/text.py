@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from cluster.serving.sim.request import Job, Tool
+from cluster.serving.sim.job import Job, Tool
 from cluster.serving.sim.schema import example
 from cluster.settings import SimulatedEngine
 
