@@ -11,6 +11,7 @@ from cluster.cli import admin, config, model, serve
 app = typer.Typer(
     help="Serve gpt-oss-120b and gpt-oss-20b on your own GPUs, routed and limited by reasoning effort.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("demo")(serve.demo)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from cluster import settings
 from cluster.cli.common import JsonOption, fail, print_json
@@ -40,3 +41,18 @@ def _summary(document: Settings) -> str:
 def schema() -> None:
     """Print the JSON Schema of the settings document."""
     print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()})
+
+
+def profiles(json: JsonOption = False) -> None:
+    """List the GPU profiles: every engine flag with its reason."""
+    from cluster.serving import profiles as catalogue  # noqa: PLC0415 - only this command needs it
+
+    columns = ("model", "profile", "flag", "value", "reason")
+    rows = list(catalogue.table())
+    if json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console().print(table)

@@ -3,14 +3,20 @@
 import json
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cluster.demo.machine import Engine, Ports
+from cluster.stores import admin
+from cluster.stores.key_files import load_pepper
+from cluster.stores.records import Scopes
 
 MODELS = ("gpt-oss-120b", "gpt-oss-20b")
+TENANTS = {"demo": False, "research": True}
+"""The demo's tenants, and whether each may see the chain of thought."""
 CONTEXT_TOKENS = 8192
 """Context of the tiny model in the demo: enough for any prompt a person types, small in memory."""
 
@@ -101,6 +107,22 @@ def document(
         "limits": {"max_request_s": 600},
         "auth": {"keys": {"source": "file", "path": str(state.keys)}, "pepper_file": str(state.pepper)},
     }
+
+
+def client_keys(state: State) -> dict[str, str]:
+    """Return the plain key of each demo tenant; made at the first start and kept."""
+    return {tenant: _client_key(state, tenant, sees) for tenant, sees in TENANTS.items()}
+
+
+def _client_key(state: State, tenant: str, see_reasoning: bool) -> str:
+    kept = state.client_key(tenant)
+    if not kept.exists():
+        now = datetime.now(UTC)
+        admin.set_tenant(state.keys, tenant, now=now, scopes=Scopes(see_reasoning=see_reasoning))
+        made = admin.create_key(state.keys, tenant, pepper=load_pepper(state.pepper), now=now, label="demo")
+        kept.touch(mode=0o600)
+        kept.write_text(made.key)
+    return kept.read_text()
 
 
 def write_ready(state: State, facts: dict[str, str]) -> None:

@@ -41,6 +41,16 @@ class Ports:
             "--haproxy-metrics-port": self.haproxy_metrics,
         }
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables that move Serve's and HAProxy's ports, read by every process of Ray."""
+        return {
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(self.fallback),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(self.haproxy_stats),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(self.haproxy_metrics),
+            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(self.direct_min),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(self.direct_max),
+        }
+
 
 def free_ports() -> Ports:
     """Return ports that were free a moment ago, so that two demos can run side by side."""

@@ -12,7 +12,7 @@ import urllib.error
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -69,8 +69,8 @@ def _start(options: Options, state: State, console: Console) -> list[Child]:
     keys = document.client_keys(state)
     with Progress(console) as progress:
         progress.done(f"Starting Ray Serve with two pools, each of {ready.ENGINES[options.engine]}")
-        ports = json.dumps(asdict(options.ports))
-        serving = spawn("serving", state.log("serving"), "cluster.serving.local", str(state.config), ports)
+        os.environ.update(options.ports.environment())
+        serving = spawn("serving", state.log("serving"), "cluster.demo.serve", str(state.config))
         gateway = spawn("gateway", state.log("gateway"), "cluster", "gateway", "--config", str(state.config))
         _follow(serving, gateway, progress)
         for model in document.MODELS:
@@ -84,15 +84,15 @@ def _start(options: Options, state: State, console: Console) -> list[Child]:
 
 def _follow(serving: Child, gateway: Child, progress: Progress) -> None:
     """Show what the serving process tells, until it says that every pool is up."""
-    doing = "starting Ray"
+    waiting = {"ray", *document.MODELS}
     for line in lines(serving, [gateway], limit_s=START_LIMIT_S):
         event = json.loads(line) if line else {}
-        if event.get("ready"):
+        if "ready" in event:
             return
-        if event.get("done"):
-            progress.done(event["done"])
-        doing = event.get("doing", doing)
-        progress.doing(doing)
+        if event.get("status") == "ready":
+            waiting.discard(event["application"])
+            progress.done(f"{event['application']} is up")
+        progress.doing(f"waiting for {' and '.join(sorted(waiting))}")
 
 
 def _first_answer(ports: Ports, keys: Mapping[str, str], model: str, children: list[Child]) -> str:
