@@ -59,7 +59,7 @@ class ChatStream(StreamFilter):
 
     def _inspect(self, event: bytes) -> None:
         data = parse_data(event)
-        if "error" in data:
+        if data.get("error"):
             raise _error(data["error"])
         changed = self._take_usage(data)
         choices = data.get("choices") or []

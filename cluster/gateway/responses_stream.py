@@ -53,7 +53,7 @@ class ResponsesStream(StreamFilter):
     def _event(self, event: bytes) -> None:
         data = parse_data(event)
         kind = data.get("type") or ""
-        if "error" in data or kind in ("error", "response.failed"):
+        if data.get("error") or kind in ("error", "response.failed"):
             raise _error(data)
         if kind in _PREAMBLE:
             self._response = data["response"] = response_object(data["response"], see_reasoning=False)

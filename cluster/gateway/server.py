@@ -123,7 +123,7 @@ async def _serve(settings: Settings, log: Log) -> None:
         admin_socket = stack.enter_context(listen(settings.gateway.admin_listen, "gateway.admin_listen"))
         gateway = assemble(settings, log)
         stack.push_async_callback(gateway.engines.close)
-        api, admin = _Server(gateway.app), _Server(gateway.admin)
+        api, admin = HttpServer(gateway.app), HttpServer(gateway.admin)
         async with asyncio.TaskGroup() as tasks:
             refreshing = tasks.create_task(_refresh(gateway.keys))
             tasks.create_task(api.serve([api_socket]))
@@ -134,7 +134,7 @@ async def _serve(settings: Settings, log: Log) -> None:
             refreshing.cancel()
 
 
-class _Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """A uvicorn server that leaves signals to `_until_drained`."""
 
     def __init__(self, app: ASGIApp) -> None:

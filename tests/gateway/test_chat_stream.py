@@ -1,0 +1,199 @@
+"""What of a chat stream reaches its client."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.core.accounting import Usage
+from cluster.gateway.chat_stream import ChatStream
+from cluster.gateway.http_errors import EngineFailed, HarmonyFault, Overloaded, RequestFailed
+from cluster.gateway.sse import EventSplitter
+from tests.gateway.upstream import DONE, ROLE, chunk, data, usage_chunk
+
+FINISH = chunk({}, finish="stop")
+
+
+def filtered(
+    *events: bytes, see: bool = False, usage: bool = False, choices: int = 1
+) -> tuple[bytes, ChatStream]:
+    """Return what passes of ``events``, and the filter."""
+    seen = ChatStream(see_reasoning=see, include_usage=usage, choices=choices)
+    out = b""
+    for event in events:
+        seen.feed(event)
+        out += seen.take()
+    return out, seen
+
+
+def deltas(out: bytes) -> list[dict[str, Any]]:
+    """Return the deltas in ``out``."""
+    events = [event.removeprefix(b"data: ") for event in EventSplitter().feed(out)]
+    chunks = [json.loads(event) for event in events if event.startswith(b"{")]
+    return [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+
+
+def text(out: bytes) -> str:
+    """Return the content in ``out``, put together."""
+    return "".join(delta.get("content") or "" for delta in deltas(out))
+
+
+def test_content_passes_as_it_is() -> None:
+    """Role, content, finish and the end pass byte by byte, usage and comments do not."""
+    words = [chunk({"content": word}) for word in ("Hel", "lo", ' "reasoning" \n\n data: ')]
+    out, seen = filtered(ROLE, b": usage p=1 r=1 a=0\n\n", *words, FINISH, usage_chunk(), DONE)
+    assert out == b"".join([ROLE, *words, FINISH, DONE])
+    assert seen.usage == Usage(prompt=10, reasoning=3, answer=2)
+    seen.end()
+
+
+def test_the_role_waits_for_what_follows() -> None:
+    """The opening is held back, so that a failure after it still has its own status."""
+    out, seen = filtered(ROLE)
+    assert out == b""
+    assert seen.started
+    assert not seen.answered
+
+
+def test_usage_comes_only_when_asked_for() -> None:
+    """A client that asked for usage gets the chunk as it is."""
+    asked, _ = filtered(chunk({"content": "a"}), usage_chunk(), DONE, usage=True)
+    unasked, _ = filtered(chunk({"content": "a"}), usage_chunk(), DONE)
+    assert b'"usage"' in asked
+    assert b'"usage"' not in unasked
+
+
+def test_usage_inside_a_chunk_is_removed_too() -> None:
+    """Usage beside content is tapped and taken out."""
+    event = data({"choices": [{"index": 0, "delta": {"content": "a"}}], "usage": {"prompt_tokens": 5}})
+    out, seen = filtered(event)
+    assert text(out) == "a"
+    assert b'"usage"' not in out
+    assert seen.usage == Usage(prompt=5)
+
+
+@pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
+def test_reasoning_never_reaches_a_client_that_may_not_see_it(key: str) -> None:
+    """Reasoning deltas are dropped, and null reasoning keys removed from the others."""
+    out, _ = filtered(
+        chunk({key: "SECRET"}), chunk({"content": "a", key: None}), chunk({key: "SECRET"}, finish="length")
+    )
+    assert b"SECRET" not in out
+    assert b"reasoning" not in out
+    assert deltas(out) == [{"content": "a"}, {}]
+
+
+def test_reasoning_reaches_a_client_that_may_see_it() -> None:
+    """Reasoning passes by policy."""
+    out, _ = filtered(ROLE, chunk({"reasoning": "because"}), see=True)
+    assert b"because" in out
+
+
+@pytest.mark.parametrize("pieces", [
+    ["<|end|>"], ["a<|", "end|>"], ["<", "|", "start", "|", ">"], ["x<|reserved_", "200013|>"],
+    ["<|channel|>analysis"],
+])  # fmt: skip
+def test_control_tokens_never_reach_a_client(pieces: list[str]) -> None:
+    """A control token, also split over events, ends the stream before any of it has passed."""
+    seen = ChatStream(see_reasoning=False, include_usage=False, choices=1)
+    out = b""
+    with pytest.raises(HarmonyFault) as caught:
+        for piece in ["good ", *pieces]:
+            seen.feed(chunk({"content": piece}))
+            out += seen.take()
+    assert caught.value.kind == "control_token"
+    assert "<" not in text(out)
+
+
+@given(st.lists(st.integers(0, 40), max_size=6))
+def test_a_control_token_is_found_wherever_it_is_cut(cuts: list[int]) -> None:
+    """However the text is cut into deltas, nothing of the token passes."""
+    whole = "F# has x <| y; then <|start|>assistant"
+    edges = [0, *sorted(cuts), len(whole)]
+    seen = ChatStream(see_reasoning=False, include_usage=False, choices=1)
+    out = b""
+    with pytest.raises(HarmonyFault):
+        for start, end in pairwise(edges):
+            seen.feed(chunk({"content": whole[start:end]}))
+            out += seen.take()
+    assert "F# has x <| y; then ".startswith(text(out))
+
+
+@pytest.mark.parametrize(
+    "pieces", [["a <", "b"], ["x <|", "> y"], ["<div", ">"], ["List.map f <", "| xs"], ["a <"]]
+)
+def test_text_that_only_looks_like_a_control_token_passes(pieces: list[str]) -> None:
+    """Operators of F# and Haskell, and HTML, are held until they are decided, and then pass."""
+    out, _ = filtered(*(chunk({"content": piece}) for piece in pieces), FINISH, DONE)
+    assert text(out) == "".join(pieces)
+
+
+def test_control_tokens_in_arguments_are_caught() -> None:
+    """A call's arguments are watched as well."""
+    call = {"index": 0, "function": {"arguments": '{"q":"<|end|>'}}
+    with pytest.raises(HarmonyFault):
+        filtered(chunk({"tool_calls": [call]}))
+
+
+def test_tool_calls_pass() -> None:
+    """Deltas of a call pass as they are, and are an answer."""
+    call = chunk(
+        {
+            "tool_calls": [
+                {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}
+            ]
+        }
+    )
+    out, seen = filtered(call, chunk({}, finish="tool_calls"), DONE)
+    assert out.startswith(call)
+    assert seen.answered
+
+
+def test_an_empty_answer_is_a_fault() -> None:
+    """Finish ``stop`` without content or call is a fault of the model's."""
+    with pytest.raises(HarmonyFault) as caught:
+        filtered(ROLE, FINISH)
+    assert caught.value.kind == "empty"
+
+
+def test_an_answer_cut_by_its_limit_is_not_empty() -> None:
+    """Finish ``length`` without content is no fault."""
+    out, _ = filtered(ROLE, chunk({}, finish="length"), DONE)
+    assert out.endswith(DONE)
+
+
+@pytest.mark.parametrize(("error", "kind"), [
+    ({"message": "The server is busy", "code": 503}, Overloaded),
+    ({"message": 'unexpected tokens remaining in message header: Some("SECRET")', "code": 500}, HarmonyFault),
+    ({"message": "EngineCore died", "code": 500}, EngineFailed),
+    ("text", EngineFailed),
+])  # fmt: skip
+def test_an_error_event_is_a_failure(error: Any, kind: type[RequestFailed]) -> None:
+    """An engine's error event never passes; its words are not repeated."""
+    with pytest.raises(kind) as caught:
+        filtered(data({"error": error}))
+    assert b"SECRET" not in caught.value.body
+
+
+@pytest.mark.parametrize("event", [b"data: {garbage\n\n", b"hello\n\n", b"data: 1\n\n"])
+def test_garbage_is_the_engines_fault(event: bytes) -> None:
+    """What is no chunk does not pass."""
+    with pytest.raises(EngineFailed):
+        filtered(event)
+
+
+def test_a_stream_without_its_end_is_broken() -> None:
+    """A stream that ends without ``[DONE]`` has not ended well."""
+    _, seen = filtered(chunk({"content": "a"}), FINISH)
+    with pytest.raises(EngineFailed):
+        seen.end()
+
+
+def test_a_failure_is_told_as_an_error_event() -> None:
+    """The event carries OpenAI's error object, and no ``[DONE]`` follows."""
+    _, seen = filtered()
+    event = seen.failure_event(HarmonyFault("parse"))
+    assert json.loads(event.removeprefix(b"data: "))["error"]["code"] == "harmony_fault"

@@ -1,0 +1,225 @@
+"""Every way a request can end settles its reservation exactly once, with the right outcome and tokens."""
+
+import asyncio
+
+import pytest
+from aiohttp import ClientResponse, ClientTimeout
+from starlette.types import Message
+
+from cluster.core.accounting import Usage
+from cluster.core.limits import Ask, Limits, Reservation
+from cluster.gateway.exchange import Exchange
+from cluster.gateway.http_errors import ClientGone
+from cluster.gateway.reply import Reply
+from cluster.gateway.stream import Owned
+from tests.gateway.conftest import Ledger, World, Worlds, chat_body
+from tests.gateway.upstream import (
+    DONE,
+    ROLE,
+    STREAM_HEAD,
+    Connection,
+    chunk,
+    completion,
+    failing,
+    good_stream,
+    respond,
+    silent,
+    stream,
+)
+
+STREAM = chat_body(stream=True)
+
+
+async def half(connection: Connection) -> None:
+    """Stream a first word, report tokens, then say nothing more."""
+    await connection.send(STREAM_HEAD)
+    await connection.event(ROLE, chunk({"content": "Hel"}), b": usage p=10 r=7 a=1\n\n")
+    await connection.until_gone()
+
+
+async def first_word(response: ClientResponse) -> None:
+    """Read until the answer's first word has come."""
+    async for line in response.content:
+        if b'"content":"Hel"' in line:
+            return
+
+
+async def test_a_completed_stream_settles_the_true_usage(world: World) -> None:
+    """A stream that ends well is `completed` and costs what the usage chunk tells."""
+    world.upstream.then(good_stream())
+    async with world.post(STREAM) as response:
+        assert response.status == 200
+        assert (await response.read()).endswith(DONE)
+    line = await world.usage()
+    assert (line["outcome"], line["settled"], world.ledger.settled) == ("completed", 15, [15])
+    assert line["tokens"] == {"prompt": 10, "cached": 0, "reasoning": 3, "answer": 2, "wasted": 0}
+
+
+async def test_a_whole_answer_settles_the_true_usage(world: World) -> None:
+    """An answer that is not streamed is `completed` and costs what its usage tells."""
+    world.upstream.then(respond(200, completion()))
+    async with world.post() as response:
+        assert response.status == 200
+    assert (await world.usage())["outcome"] == "completed"
+    assert world.ledger.settled == [15]
+
+
+async def test_a_failure_before_the_first_byte_costs_nothing(world: World) -> None:
+    """An engine that fails twice before any byte gives 502, `upstream_failed`, and the tokens back."""
+    world.upstream.then(respond(500, "Internal Server Error", content_type="text/plain"))
+    async with world.post(STREAM) as response:
+        assert response.status == 502
+    line = await world.usage()
+    assert (line["outcome"], line["attempts"], world.ledger.settled) == ("upstream_failed", 2, [0])
+
+
+async def test_a_failure_after_the_first_byte_is_an_event(world: World) -> None:
+    """An engine that breaks off mid-answer gives an error event, `upstream_broken`, and the tokens so far."""
+    world.upstream.then(stream(ROLE, chunk({"content": "Hel"}), b": usage p=10 r=7 a=1\n\n", end=False))
+    async with world.post(STREAM) as response:
+        text = (await response.read()).decode()
+    assert text.endswith("}}\n\n")
+    assert '{"error":{' in text.rsplit("data: ", 1)[1]
+    assert "[DONE]" not in text
+    line = await world.usage()
+    assert (line["outcome"], line["status"], world.ledger.settled) == ("upstream_broken", 200, [18])
+    assert line["tokens"]["wasted"] == 8
+
+
+async def test_a_client_that_leaves_while_waiting(world: World) -> None:
+    """A stream's client that leaves before the engine has begun is charged nothing; the engine is told."""
+    world.upstream.then(silent)
+    with pytest.raises(asyncio.TimeoutError):
+        async with world.post(STREAM, timeout=_patience(0.1)):
+            pass
+    line = await world.usage()
+    assert (line["outcome"], line["status"], world.ledger.settled) == ("client_gone_waiting", 499, [0])
+    await asyncio.wait_for(world.upstream.requests[0].gone.wait(), 1)
+
+
+async def test_a_client_that_leaves_a_whole_answer_keeps_its_reservation(world: World) -> None:
+    """Nobody knows what an answer took that nobody waited for: its reservation stays charged."""
+    world.upstream.then(silent)
+    with pytest.raises(asyncio.TimeoutError):
+        async with world.post(timeout=_patience(0.1)):
+            pass
+    assert (await world.usage())["outcome"] == "client_gone_waiting"
+    assert world.ledger.settled == [world.ledger.reserved[0].tokens]
+
+
+async def test_a_client_that_leaves_mid_stream(world: World) -> None:
+    """A client that leaves mid-answer is charged what the last usage comment told; the engine is told."""
+    world.upstream.then(half)
+    async with world.post(STREAM) as response:
+        await first_word(response)
+        response.close()
+    line = await world.usage()
+    assert (line["outcome"], line["settled"]) == ("client_gone_streaming", 18)
+    assert world.ledger.settled == [18]
+    await asyncio.wait_for(world.upstream.requests[0].gone.wait(), 1)
+
+
+async def test_a_request_that_a_shutdown_cuts(world: World) -> None:
+    """A stream that a shutdown cuts ends with an error event, never cleanly."""
+    world.upstream.then(half)
+    async with world.post(STREAM) as response:
+        await first_word(response)
+        world.gate.drain()
+        world.gate.abort()
+        rest = (await response.read()).decode()
+    assert '"code":"server_shutting_down"' in rest
+    line = await world.usage()
+    assert (line["outcome"], world.ledger.settled) == ("aborted_shutdown", [18])
+
+
+async def test_a_request_that_takes_too_long(worlds: Worlds) -> None:
+    """The longest request's time ends a silent one with 503 `deadline_exceeded`."""
+    world = await worlds(limits={"max_request_s": 0.1})
+    world.upstream.then(silent)
+    async with world.post(STREAM) as response:
+        assert response.status == 503
+        assert (await response.json())["error"]["code"] == "deadline_exceeded"
+    assert (await world.usage())["outcome"] == "deadline"
+    assert world.ledger.settled == [0]
+
+
+async def test_a_refusal_by_the_engine_costs_nothing(world: World) -> None:
+    """A 400 of the engine's is the client's error and is not charged."""
+    world.upstream.then(respond(400, {"error": {"message": "no", "code": 400}}))
+    async with world.post() as response:
+        assert response.status == 400
+    assert (await world.usage())["outcome"] == "invalid"
+    assert world.ledger.settled == [0]
+
+
+async def test_connections_that_break_twice(world: World) -> None:
+    """Two connections lost before any byte are `upstream_failed`, settled once."""
+    world.upstream.then(failing("reset"))
+    async with world.post() as response:
+        assert response.status == 502
+    line = await world.usage()
+    assert (line["outcome"], line["attempts"], world.ledger.settled) == ("upstream_failed", 2, [0])
+
+
+def _exchange() -> Exchange:
+    return Exchange(
+        {}, "id", None, arrived_s=0, arrived_epoch_s=0, usage=Usage(prompt=4, answer=2), status=200
+    )
+
+
+def _reservation() -> Reservation:
+    ask = Ask("id", "acme", "low", 10, Limits(None, None, None, None))
+    return Reservation(ask, None, None)
+
+
+async def _connected() -> Message:
+    await asyncio.Event().wait()
+    return {}
+
+
+async def test_a_killed_task_still_settles() -> None:
+    """A task that the server cancels from outside settles before it ends."""
+    ledger, begun = Ledger(), asyncio.Event()
+
+    async def work(_owned: Owned) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    owned = Owned(_exchange(), _reservation(), ledger, max_request_s=60)
+    task = asyncio.create_task(owned.run(work, _connected))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ledger.settled == [6]
+
+
+async def test_a_broken_pipe_is_a_client_gone() -> None:
+    """A write that fails because the client is gone settles as such."""
+    ledger, exchange = Ledger(), _exchange()
+
+    async def send(_message: Message) -> None:
+        raise BrokenPipeError
+
+    async def work(_owned: Owned) -> None:
+        await Reply(exchange, send, lambda: 0.0).write(b"data: x\n\n")
+
+    with pytest.raises(ClientGone):
+        await Owned(exchange, _reservation(), ledger, max_request_s=60).run(work, _connected)
+    assert ledger.settled == [6]
+
+
+async def test_a_fault_of_ours_settles_too() -> None:
+    """An exception that nobody foresaw leaves `run` as it is, after the settlement."""
+    ledger = Ledger()
+
+    async def work(_owned: Owned) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await Owned(_exchange(), _reservation(), ledger, max_request_s=60).run(work, _connected)
+    assert ledger.settled == [6]
+
+
+def _patience(seconds: float) -> ClientTimeout:
+    return ClientTimeout(total=seconds)
