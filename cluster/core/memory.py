@@ -1,12 +1,13 @@
 """Will a model fit a GPU, and how long a context fits beside it: arithmetic from the model's shape.
 
-File size is the wrong base: kernels pad the experts, so gpt-oss-120b is 60.8 GiB on disk and 64 to 66 GiB loaded.
-The plan follows vLLM's own order: what utilisation allows, less the loaded weights, less the peak of one profiled
-step, less a fixed part; the rest is KV cache. Calibrated (tests hold it) to published vLLM logs on one H100 80 GB:
+File size is the wrong base: kernels pad the experts; gpt-oss-120b is 60.8 GiB on disk and 64 to 66 loaded.
+The plan follows vLLM's own order: what utilisation allows, less the loaded weights, less the peak of one
+profiled step, less a fixed part; the rest is KV cache. Calibrated (tests hold it) to published vLLM logs of
+one H100 80 GB:
 
 - loaded: 65.97 GiB with Marlin (vLLM issue 23278), 64.38 GiB with Triton (33155); on disk 60.8 and 12.8 GiB;
 - left for KV: 1.71 GiB at utilisation 0.95 and 1,024 batched tokens (27508), -2.14 GiB at the defaults of an
-  80 GB card, 0.90 and 8,192 (23278); both ran the default of 1,024 sequences, whose sampling step is the peak.
+  80 GB card, 0.90 and 8,192 (23278); both ran the default of 1,024 sequences, whose sampling is the peak.
 """
 
 import math
@@ -16,7 +17,7 @@ GIB = 1024**3
 MXFP4_BITS = 4.25
 """Bits per expert weight: 4 and an 8-bit scale shared by 32 (model card, section 2)."""
 SAMPLER_BYTES_PER_LOGIT = 28
-"""Peak of vLLM's sampling step per sequence and vocabulary entry: float32 logits, their sorted copy with 64-bit
+"""Peak of vLLM's sampling per sequence and vocabulary entry: float32 logits, their sorted copy with 64-bit
 indices, probabilities, cumulative sums and masks. Fitted to the published KV sizes above."""
 CONTEXT_BYTES = GIB // 2
 """CUDA context and loaded kernels, which utilisation counts."""
@@ -96,7 +97,7 @@ class MemoryPlan:
 
 
 def weight_bytes(shape: ModelShape, moe_backend: str) -> int:
-    """Return the loaded size. ``moe_backend`` is a key of `EXPERT_ALIGNMENT`; anything else is the size on disk."""
+    """Return the loaded size with a backend of `EXPERT_ALIGNMENT`; with any other, the size on disk."""
     align_hidden, align_inner = EXPERT_ALIGNMENT.get(moe_backend, (1, 1))
     hidden, inner = _round_up(shape.hidden, align_hidden), _round_up(shape.intermediate, align_inner)
     experts = shape.layers * shape.experts
@@ -123,7 +124,7 @@ def window_bytes_per_sequence(shape: ModelShape, in_flight_tokens: int, kv_bytes
 
 
 def step_bytes(shape: ModelShape, budget: Budget) -> int:
-    """Return the peak of one profiled step: the larger of the forward pass and of sampling the whole batch."""
+    """Return the peak of one profiled step: the larger of its forward pass and its sampling."""
     expert = shape.active_experts * (3 * shape.intermediate + shape.hidden)
     attention = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
     forward = budget.max_num_batched_tokens * (expert + attention + 4 * shape.hidden) * 2

@@ -1,6 +1,6 @@
 """Build one pool's Serve application: what ``import_path: cluster.serving.app:build`` names.
 
-The demo and KubeRay's ``serveConfigV2`` both deploy it; `cluster.serving.deploy.deploy_config` writes the config.
+The demo and KubeRay's ``serveConfigV2`` both deploy it; `cluster.serving.deploy` writes the config.
 """
 
 import os
@@ -16,7 +16,7 @@ from cluster.serving import deploy, profiles
 from cluster.serving.pool import Pool
 
 
-class EnvironmentError_(RuntimeError):
+class VariablesError(RuntimeError):
     """A variable that Ray reads at import is not set; the message names each, its value and why."""
 
 
@@ -39,8 +39,8 @@ class BuildArgs(BaseModel):
 def build(args: BuildArgs) -> Application:
     """Return the pool's application.
 
-    Raises `cluster.settings.SettingsError`, `EnvironmentError_`, and for a profile that is unknown or cannot fit
-    `cluster.serving.profiles.ProfileError` and `cluster.core.memory.MemoryPlanError`.
+    Raises `cluster.settings.SettingsError`, `VariablesError`, and for a profile that is unknown or does not
+    fit `cluster.serving.profiles.ProfileError` and `cluster.core.memory.MemoryPlanError`.
     """
     settings = _settings(args)
     if args.pool not in settings.serving.pools:
@@ -59,7 +59,7 @@ def build(args: BuildArgs) -> Application:
 
 
 def require_environment(settings: document.Settings, environ: Mapping[str, str]) -> None:
-    """Raise `EnvironmentError_` unless every variable of `deploy.variables` has its value.
+    """Raise `VariablesError` unless every variable of `deploy.variables` has its value.
 
     Without some of them Ray starts all the same and quietly serves another ingress.
     """
@@ -69,7 +69,7 @@ def require_environment(settings: document.Settings, environ: Mapping[str, str])
         if environ.get(variable.name) != variable.value
     ]
     if wrong:
-        raise EnvironmentError_("\n".join(["Set these before Ray starts, on every node:", *wrong]))
+        raise VariablesError("\n".join(["Set these before Ray starts, on every node:", *wrong]))
 
 
 def _settings(args: BuildArgs) -> document.Settings:

@@ -13,7 +13,7 @@ from cluster.settings import PoolSettings, Settings
 
 IMPORT_PATH = "cluster.serving.app:build"
 GRACE_S = 30
-"""Seconds that Serve and HAProxy allow beyond the longest request, so that the gateway's own limit acts first."""
+"""Seconds that Serve and HAProxy allow beyond the longest request: the gateway's own limit acts first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,28 @@ def variables(settings: Settings) -> tuple[Variable, ...]:
     """Return every variable; Serve reads them at import, in each of its processes."""
     clock = str(clock_s(settings))
     rows = [
-        Variable("RAY_SERVE_ENABLE_HA_PROXY", "1", "HAProxy in front of the replicas, not Serve's Python proxy"),
-        Variable("RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING", "1", "else Ray's own ingress, which lacks /v1/responses"),
+        Variable(
+            "RAY_SERVE_ENABLE_HA_PROXY", "1", "HAProxy in front of the replicas, not Serve's Python proxy"
+        ),
+        Variable(
+            "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING", "1", "else Ray's own ingress, which lacks /v1/responses"
+        ),
         Variable("RAY_SERVE_SESSION_ID_HEADER_KEY", hint.HEADER, "the one header that reaches the router"),
-        Variable("RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE", "2", "one alone gives 503 for 6-8 s when it dies"),
-        Variable("RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S", clock, "any scale event cuts streams older than this"),
-        Variable("RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S", clock, "a non-streamed answer is silent until its end"),
-        Variable("RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS", "1", "a hung replica would hold its requests to drain"),
-        Variable("RAY_process_group_cleanup_enabled", "1", "a killed replica's EngineCore would keep the GPU"),
+        Variable(
+            "RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE", "2", "one alone gives 503 for 6-8 s when it dies"
+        ),
+        Variable(
+            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S", clock, "any scale event cuts streams older than this"
+        ),
+        Variable(
+            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S", clock, "a non-streamed answer is silent until its end"
+        ),
+        Variable(
+            "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS", "1", "a hung replica would hold its requests to drain"
+        ),
+        Variable(
+            "RAY_process_group_cleanup_enabled", "1", "a killed replica's EngineCore would keep the GPU"
+        ),
         Variable("RAY_USAGE_STATS_ENABLED", "0", "no calls home"),
         Variable("VLLM_NO_USAGE_STATS", "1", "no calls home"),
         Variable("HF_HUB_OFFLINE", "1", "models come from a directory; no look-ups that time out offline"),
@@ -44,7 +58,9 @@ def variables(settings: Settings) -> tuple[Variable, ...]:
     ]
     if settings.serving.vocabulary_dir is not None:
         folder = str(settings.serving.vocabulary_dir)
-        rows.append(Variable("TIKTOKEN_ENCODINGS_BASE", folder, "openai-harmony would download its vocabulary"))
+        rows.append(
+            Variable("TIKTOKEN_ENCODINGS_BASE", folder, "openai-harmony would download its vocabulary")
+        )
     return tuple(rows)
 
 
@@ -66,15 +82,13 @@ def deployment_name(pool: str, settings: PoolSettings) -> str:
 def deploy_config(settings: Settings, *, host: str) -> dict[str, Any]:
     """Return the declarative config (`ServeDeploySchema`) of every pool, for HTTP on ``host``.
 
-    Replica counts stand in ``deployments`` and not in ``args``: there they change in place, while any change of
-    ``args`` restarts every replica of the application.
+    Replica counts stand in ``deployments`` and not in ``args``: there they change in place, while any change
+    of ``args`` restarts every replica of the application.
     """
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": host, "port": urlsplit(settings.serving.url).port or 80},
-        "applications": [
-            _application(name, pool, settings) for name, pool in settings.serving.pools.items()
-        ],
+        "applications": [_application(name, pool, settings) for name, pool in settings.serving.pools.items()],
     }
 
 

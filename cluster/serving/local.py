@@ -1,4 +1,4 @@
-"""A local Ray with Serve for the demo and the end-to-end tests: on loopback, watched until ready, ended whole."""
+"""A local Ray with Serve for the demo and the tests: on loopback, watched until ready, ended whole."""
 
 import http.client
 import os
@@ -24,9 +24,10 @@ PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT":
 """HAProxy's own ports and the variables that move them."""
 FALLBACK_PORT = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", 8500)
 HEAD = {
-    "RAY_enable_worker_prestart": "0",
+    "RAY_enable_worker_prestart": "0",  # idle workers started ahead cost a second of CPU each
+    "RAY_worker_niceness": "0",  # Ray would give its workers the leavings of every other program
 }
-"""Ray settings for one small machine: no idle workers started ahead, which cost a second of CPU each."""
+"""Ray settings for one small machine."""
 UNSET = ("VLLM_CPU_KVCACHE_SPACE", "RAY_ADDRESS")
 """Variables that would override ours: whole GiB of cache per engine, another cluster."""
 
@@ -113,7 +114,9 @@ def _start_ray(settings: Settings) -> None:
         _node_ip_address=HOST,
     )
     serve.start(http_options=config.http_options.model_dump())
-    _get_global_client().deploy_apps(config)
+    client = _get_global_client()
+    assert client is not None, "serve.start has just made one"
+    client.deploy_apps(config)
 
 
 def _until_running(settings: Settings, begun: float) -> Iterator[Progress]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from cluster.serving import deploy
 from cluster.settings import PoolSettings, Settings
 
+ROUTER = "cluster.serving.router.EffortRouter"
 ROUTING_STATS_PERIOD_S = 0.4
 """Seconds between two reports of load to the routers; Serve's default of 10 leaves them blind."""
 START_ATTEMPTS = 2
@@ -56,12 +57,15 @@ def read_engine_key(path: Path) -> str:
     return key
 
 
-def deployment_options(pool: Pool, router: object) -> dict[str, Any]:
-    """Return the Serve options of the pool's replicas; ``router`` is the `RequestRouterConfig`."""
+def deployment_options(pool: Pool) -> dict[str, Any]:
+    """Return the Serve options of the pool's replicas."""
     return {
-        # Beside the override in the declarative config: without it Ray injects an autoscaling config that wins.
+        # Beside the override in the declarative config: else Ray injects an autoscaling config that wins.
         "num_replicas": 1,
         "graceful_shutdown_timeout_s": pool.clock_s,
         "max_constructor_retry_count": START_ATTEMPTS,
-        "request_router_config": router,
+        "request_router_config": {
+            "request_router_class": ROUTER,
+            "request_routing_stats_period_s": ROUTING_STATS_PERIOD_S,
+        },
     }

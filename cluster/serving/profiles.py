@@ -45,7 +45,9 @@ PLUGIN = Path(__file__).with_name("vllm_plugin.py")
 COMMON: Mapping[str, Flag] = MappingProxyType(
     {
         "dtype": Flag("bfloat16", "what the model was trained in; experts stay MXFP4 (model card)"),
-        "scheduling_policy": Flag("priority", "deadlines order the engine's queue; fcfs ignores them silently"),
+        "scheduling_policy": Flag(
+            "priority", "deadlines order the engine's queue; fcfs ignores them silently"
+        ),
         "tool_call_parser": Flag("openai", "without a tool parser calls are dropped silently"),
         "enable_auto_tool_choice": Flag(True, "tools with tool_choice auto are refused without it"),
         "reasoning_parser": Flag("openai_gptoss_counted", "ours: counts, contains faults, allows budgets"),
@@ -73,7 +75,10 @@ _CPU: Mapping[str, tuple[Value, str]] = {
     "max_model_len": (8192, "the tiny model's answers are short"),
     "max_num_seqs": (32, "throughput of two cores stops growing there (measured)"),
     "max_num_batched_tokens": (2048, "vLLM sees no GPU to derive it from"),
-    "kv_cache_memory_bytes": (256 * 1024**2, "3.5 GB per engine instead of 5.4, and a faster start (measured)"),
+    "kv_cache_memory_bytes": (
+        256 * 1024**2,
+        "3.5 GB per engine instead of 5.4, and a faster start (measured)",
+    ),
     "enforce_eager": (True, "nothing to compile for: saves start time"),
 }
 
@@ -85,7 +90,10 @@ PROFILES: tuple[Profile, ...] = (
         gib=79.1,
         flags={
             "max_model_len": (65_536, "80 GB cards ran out of memory at full length (published, vLLM 33155)"),
-            "max_num_seqs": (32, "25 ms between tokens at 32 streams on the faster H200 (published); inferred"),
+            "max_num_seqs": (
+                32,
+                "25 ms between tokens at 32 streams on the faster H200 (published); inferred",
+            ),
             "max_num_batched_tokens": (2048, "8,192 runs out of memory on one H100 (published, vLLM 23278)"),
             "gpu_memory_utilization": (0.95, _RECIPE),
             "moe_backend": ("marlin", _MARLIN),
@@ -101,7 +109,10 @@ PROFILES: tuple[Profile, ...] = (
             "max_model_len": (131_072, "the model's own limit; it fits"),
             "max_num_seqs": (64, "42 ms between tokens with 8k prompts, half that with 1k (published)"),
             "max_num_batched_tokens": (8192, _RECIPE),
-            "gpu_memory_utilization": (0.92, "room for fragmentation; memory is not the limit here (inferred)"),
+            "gpu_memory_utilization": (
+                0.92,
+                "room for fragmentation; memory is not the limit here (inferred)",
+            ),
             "moe_backend": ("marlin", _MARLIN),
             "kv_cache_dtype": ("auto", "bfloat16; fp8 on Hopper lost accuracy before vLLM 0.19 (published)"),
         },
@@ -115,7 +126,10 @@ PROFILES: tuple[Profile, ...] = (
             "max_model_len": (131_072, "the model's own limit; it fits"),
             "max_num_seqs": (128, "22 ms between tokens with 8k prompts, 14 ms with 1k (published)"),
             "max_num_batched_tokens": (8192, _RECIPE),
-            "gpu_memory_utilization": (0.92, "room for fragmentation; memory is not the limit here (inferred)"),
+            "gpu_memory_utilization": (
+                0.92,
+                "room for fragmentation; memory is not the limit here (inferred)",
+            ),
             "moe_backend": ("flashinfer_trtllm", "vLLM's first choice on Blackwell (source)"),
             "kv_cache_dtype": ("fp8", _RECIPE),
         },
@@ -141,7 +155,10 @@ PROFILES: tuple[Profile, ...] = (
         accelerator=None,
         gib=15.6,
         flags={
-            "max_model_len": (8192, "half a GiB is left for KV (planner); longer contexts need a larger card"),
+            "max_model_len": (
+                8192,
+                "half a GiB is left for KV (planner); longer contexts need a larger card",
+            ),
             "max_num_seqs": (8, "the planner's KV holds about 8 short conversations (inferred)"),
             "max_num_batched_tokens": (1024, "keeps the forward pass's peak small (planner)"),
             "gpu_memory_utilization": (0.95, "weights alone take 13.7 GiB of 15.6 (planner)"),
@@ -173,7 +190,10 @@ PROFILES: tuple[Profile, ...] = (
             "max_model_len": (131_072, "the model's own limit; it fits"),
             "max_num_seqs": (128, "8 ms between tokens at 8 streams on an H100 (published); inferred"),
             "max_num_batched_tokens": (8192, _RECIPE),
-            "gpu_memory_utilization": (0.92, "room for fragmentation; memory is not the limit here (inferred)"),
+            "gpu_memory_utilization": (
+                0.92,
+                "room for fragmentation; memory is not the limit here (inferred)",
+            ),
             "moe_backend": ("marlin", _MARLIN),
             "kv_cache_dtype": ("auto", "bfloat16: works on A100 and H100 alike"),
         },
@@ -228,7 +248,7 @@ def memory_plan(pool: PoolSettings) -> MemoryPlan | None:
 
 
 def table() -> Iterator[tuple[str, str, str, Value, str]]:
-    """Yield (model, profile, flag, value, reason): the flags of every profile first, as model and profile ``*``."""
+    """Yield (model, profile, flag, value, reason); the flags of every profile come first, as ``*``."""
     for name, flag in COMMON.items():
         yield "*", "*", name, flag.value, flag.reason
     for profile in PROFILES:

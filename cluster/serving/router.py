@@ -37,8 +37,8 @@ class EffortRouter(RequestRouter):
     """Sends each request to the replica where it waits and slows others least."""
 
     def initialize_state(self, **kwargs: Any) -> None:
-        """Start without picks; Serve calls it once."""
-        super().initialize_state(**kwargs)
+        """Start without picks; Serve calls it once, without arguments of ours."""
+        del kwargs
         self._picks: dict[str, Picks] = {}
 
     async def choose_replicas(

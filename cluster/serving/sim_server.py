@@ -12,10 +12,9 @@ from ray import serve
 # Private: the ingress router that HAProxy asks. Public access to it is `build_openai_app` alone, see above.
 from ray.llm._internal.serve.core.ingress.router import LLMRouter
 from ray.serve import Application
-from ray.serve.config import RequestRouterConfig
 
-from cluster.serving import deploy, pool as pools
-from cluster.serving.router import EffortRouter
+from cluster.serving import deploy
+from cluster.serving import pool as pools
 from cluster.serving.sim import SimulatedApp, create_app
 
 MAX_ONGOING = 1_000_000_000
@@ -36,7 +35,7 @@ class SimServer:
             engine_key=pools.read_engine_key(pool.engine_key_file),
         )
 
-    async def __serve_build_asgi_app__(self) -> SimulatedApp:  # noqa: PLW3201 - Serve's documented hook
+    async def __serve_build_asgi_app__(self) -> SimulatedApp:
         """Return the app that Serve mounts."""
         return self._app
 
@@ -55,17 +54,14 @@ class SimServer:
 
 def build(pool: pools.Pool) -> Application:
     """Return the application of a simulated pool."""
-    router_config = RequestRouterConfig(
-        request_router_class=EffortRouter, request_routing_stats_period_s=pools.ROUTING_STATS_PERIOD_S
-    )
     replicas = serve.deployment(
-        serve.ingress()(SimServer),
         name=deploy.deployment_name(pool.name, pool.settings),
         max_ongoing_requests=MAX_ONGOING,
         ray_actor_options={"num_cpus": 0},
-        **pools.deployment_options(pool, router_config),
-    ).bind(pool)
-    router = serve.deployment(
-        LLMRouter, max_ongoing_requests=ROUTER_MAX_ONGOING, ray_actor_options={"num_cpus": 0}
+        **pools.deployment_options(pool),
+    )(serve.ingress()(SimServer)).bind(pool)
+    router = serve.deployment(max_ongoing_requests=ROUTER_MAX_ONGOING, ray_actor_options={"num_cpus": 0})(
+        LLMRouter
     ).bind(server=replicas)
-    return replicas._with_ingress_request_router(router)  # private: see the import above
+    application: Application = replicas._with_ingress_request_router(router)  # private, as the import above
+    return application

@@ -1,0 +1,84 @@
+"""Is what a replica is about to load complete: the checkpoint's files and the Harmony vocabulary."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+VOCABULARY_FILE = "o200k_base.tiktoken"
+VOCABULARY_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
+"""Of the file that openai-harmony downloads, and itself demands."""
+STOP_TOKENS = {200002, 200012}
+"""``<|return|>`` and ``<|call|>``; mirrors from before the second was added break tool calls (vLLM 22519)."""
+
+
+class CheckpointError(RuntimeError):
+    """A file is missing, cut short or wrong; the message names it and its mend."""
+
+
+def require_vocabulary(folder: Path | None) -> None:
+    """Raise `CheckpointError` unless ``folder``, or the environment's, holds the vocabulary, intact."""
+    variable = "TIKTOKEN_ENCODINGS_BASE"
+    named = folder or (Path(os.environ[variable]) if os.environ.get(variable) else None)
+    if named is None:
+        raise CheckpointError(
+            f"no vocabulary: set serving.vocabulary_dir or {variable} to the folder of {VOCABULARY_FILE}"
+        )
+    path = named / VOCABULARY_FILE
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; copy {VOCABULARY_FILE} there")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != VOCABULARY_SHA256:
+        raise CheckpointError(f"{path}: SHA-256 is {found}, not {VOCABULARY_SHA256}; copy the file again")
+
+
+def require_checkpoint(folder: Path) -> None:
+    """Raise `CheckpointError` unless ``folder`` holds a complete gpt-oss checkpoint in safetensors."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such directory; models.<name>.source names the checkpoint")
+    for name in ("config.json", "generation_config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder / name}: missing; copy the whole checkpoint")
+    stops = _json(folder / "generation_config.json").get("eos_token_id")
+    if not isinstance(stops, list) or not set(stops) >= STOP_TOKENS:
+        raise CheckpointError(
+            f"{folder / 'generation_config.json'}: eos_token_id is {stops!r}, without all of "
+            f"{sorted(STOP_TOKENS)}: an outdated mirror, with which tool calls fail; copy the current one"
+        )
+    for path in _shards(folder):
+        _require_whole(path)
+
+
+def _shards(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return [folder / "model.safetensors"]
+    names = sorted(set(_json(index)["weight_map"].values()))
+    return [folder / name for name in names]
+
+
+def _require_whole(path: Path) -> None:
+    """Compare a safetensors file's size with what its header promises."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: missing; copy the whole checkpoint")
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise CheckpointError(f"{path}: not a safetensors file, or cut short; copy it again") from error
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    promised, found = 8 + length + max(ends, default=0), path.stat().st_size
+    if found != promised:
+        raise CheckpointError(f"{path}: has {found} bytes, its header promises {promised}; copy it again")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: not a JSON object; copy it again")
+    return value

@@ -1,0 +1,89 @@
+"""A pool of vLLM replicas: Ray's LLM server around vLLM's own app, with our edge, counts and start checks."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.llm import LLMConfig, build_openai_app
+from ray.serve.llm.deployment import LLMServer
+
+from cluster.serving import harmony, profiles
+from cluster.serving import pool as pools
+from cluster.serving.checkpoint import require_checkpoint, require_vocabulary
+from cluster.serving.hidden import honour_include_reasoning
+from cluster.serving.meter import Ledger, SchedulerObserver, metered
+from cluster.serving.middleware import EngineEdge
+from cluster.serving.warmup import warm_up
+
+POOL = "gpt_oss_cluster"
+"""Key of our own settings in `LLMConfig.experimental_configs`, which reaches the replica."""
+LAST_LOG_BYTES = 4000
+
+
+class EngineStartError(RuntimeError):
+    """vLLM died while it started; the message ends with its last log lines."""
+
+
+class GptOssServer(LLMServer):
+    """One replica: checks what it loads, starts vLLM, and answers only once it has answered itself."""
+
+    async def __init__(self, llm_config: LLMConfig) -> None:  # type: ignore[misc]  # Ray awaits it
+        """Start the engine. Raises `EngineStartError`, and `CheckpointError` for wrong or missing files."""
+        self._pool = pools.Pool.model_validate(llm_config.experimental_configs[POOL])
+        self._key = pools.read_engine_key(self._pool.engine_key_file)
+        require_vocabulary(self._pool.vocabulary_dir)
+        require_checkpoint(Path(self._pool.source))
+        harmony.self_test()
+        self._ledger = Ledger(int(profiles.engine_flags(self._pool.settings)["max_num_seqs"]))
+        try:
+            await super().__init__(llm_config)
+        except Exception as error:
+            raise EngineStartError(f"{error}\nThe engine's last log lines:\n{_last_log_lines()}") from error
+
+    async def __serve_build_asgi_app__(self) -> EngineEdge:
+        """Return the app that Serve mounts, warm. Raises `cluster.serving.warmup.WarmUpError`."""
+        app = await super().__serve_build_asgi_app__()  # type: ignore[no-untyped-call]
+        client, responses = app.state.engine_client, app.state.openai_serving_responses
+        client.generate = metered(client.generate)
+        client.logger_manager.stat_loggers.append(SchedulerObserver(self._ledger))
+        responses.create_responses = honour_include_reasoning(responses.create_responses)
+        replica = serve.get_replica_context().replica_id.unique_id
+        edge = EngineEdge(app, key=self._key, replica=replica, ledger=self._ledger)
+        await warm_up(edge, model=self._pool.settings.model, key=self._key)
+        return edge
+
+    async def record_routing_stats(self) -> dict[str, Any]:
+        """Return the replica's load for the routers."""
+        return self._ledger.routing_stats(time.time())
+
+
+def build(pool: pools.Pool) -> Application:
+    """Return the application of a vLLM pool."""
+    return build_openai_app({"llm_configs": [llm_config(pool)]})
+
+
+def llm_config(pool: pools.Pool) -> LLMConfig:
+    """Return Ray's configuration of the pool."""
+    profile = profiles.find(pool.settings.model, pool.settings.profile)
+    bundle = {"CPU": 1, "GPU": 1} if profile.gpu_bytes else {"CPU": 1}
+    return LLMConfig(
+        model_loading_config={"model_id": pool.settings.model, "model_source": pool.source},
+        server_cls=GptOssServer,
+        accelerator_type=profile.accelerator,
+        placement_group_config={"bundles": [bundle]},
+        engine_kwargs=profiles.engine_flags(pool.settings),
+        deployment_config={**pools.deployment_options(pool), "name": pool.name},
+        experimental_configs={POOL: pool.model_dump(mode="json")},
+    )
+
+
+def _last_log_lines() -> str:
+    """Return the end of this process's error log, into which the engine's processes write too."""
+    path = Path("/proc/self/fd/2").readlink()
+    if not path.is_file():
+        return "(on standard error)"
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LAST_LOG_BYTES))
+        return file.read().decode(errors="replace")
