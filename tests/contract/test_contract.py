@@ -144,7 +144,9 @@ REFUSALS = {
     "responses empty": Call("POST", "/responses", b""),
     "media type": Call("POST", "/chat/completions", b"{}", content_type="text/plain"),
     "result without its call": _responses(ORPHAN),
-    "result that is a list": _responses([*AFTER_TOOL[:2], {**ORPHAN[0], "output": [{"type": "input_text"}]}]),
+    "result that is a list": _responses(
+        [*AFTER_TOOL[:2], {**ORPHAN[0], "output": [{"type": "input_text", "text": "x"}]}]
+    ),
     "previous response": _responses(previous_response_id="resp_1"),
     "background": _responses(background=True),
 }
@@ -196,13 +198,13 @@ def test_streams_have_the_same_events_in_the_same_order(
 def test_refusals_are_the_same(real_engine: Engine, simulated_engine: Engine, call: Call) -> None:
     """Status, type, parameter and code of the error are the same."""
     answers = _both(real_engine, simulated_engine, call)
-    real, simulated = (json.loads(answer.body)["error"] for answer in answers)
-    assert _without_message(simulated) == _without_message(real)
-    assert answers[0].status == answers[1].status == real["code"]
+    real, simulated = ((answer.status, _without_message(json.loads(answer.body))) for answer in answers)
+    assert simulated == real
+    assert real[0] >= 400
 
 
-def _without_message(error: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in error.items() if key != "message"}
+def _without_message(body: dict[str, Any]) -> dict[str, Any]:
+    return {"error": {**body["error"], "message": "any"}} if "error" in body else body
 
 
 @pytest.mark.parametrize("call", OUTSIDE.values(), ids=OUTSIDE.keys())

@@ -8,7 +8,13 @@ from typing import Any
 
 import anyio
 
-from cluster.serving.sim.errors import EngineError, internal, invalid_json, missing_body, wrong_media_type
+from cluster.serving.sim.errors import (
+    internal,
+    invalid_json,
+    missing_body,
+    unreadable_body,
+    wrong_media_type,
+)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -92,7 +98,7 @@ def decode(raw: bytes, content_type: str) -> Any:
     except json.JSONDecodeError as error:
         raise invalid_json(error.pos, error.msg) from None
     except UnicodeDecodeError:
-        raise EngineError("There was an error parsing the body", kind="Bad Request") from None
+        raise unreadable_body() from None
 
 
 async def unless_disconnected(receive: Receive, work: Awaitable[None]) -> None:
@@ -122,11 +128,12 @@ def abort(receive: Receive) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket bound to the address. Raises `AddressInUse`."""
+    """Return a socket that listens on the address. Raises `AddressInUse`."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()
     except OSError as error:
         listener.close()
         reason = f"cannot listen on {host}:{port}: {error.strerror}. Choose another port with --port."

@@ -1,10 +1,13 @@
-"""The two request bodies, as far as vLLM's models check them and the simulator reads them."""
+"""The two request bodies, as far as vLLM's models check them and the simulator reads them.
+
+A rule between fields raises `EngineError` straight through pydantic, as vLLM's own errors do there.
+"""
 
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cluster.serving.sim.errors import FieldError
+from cluster.serving.sim.errors import EngineError
 
 
 class _Body(BaseModel):
@@ -15,9 +18,9 @@ def _budget(value: Any) -> Any:
     if value is None or value == -1:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise FieldError(
+        raise EngineError(
             "`thinking_token_budget` must be a non-negative integer or -1 for unlimited.",
-            "thinking_token_budget",
+            param="thinking_token_budget",
         )
     return value
 
@@ -94,11 +97,13 @@ class ChatBody(Sampling):
         if not isinstance(data, dict):
             return data
         if data.get("stream_options") and not data.get("stream"):
-            raise FieldError("Stream options can only be defined when `stream=True`.", "stream_options")
+            raise EngineError(
+                "Stream options can only be defined when `stream=True`.", param="stream_options"
+            )
         if data.get("tools") == []:
-            raise FieldError("`tools` must not be an empty array.", "tools")
+            raise EngineError("`tools` must not be an empty array.", param="tools")
         if data.get("tool_choice") not in (None, "none") and not data.get("tools"):
-            raise FieldError("When using `tool_choice`, `tools` must be set.", "tool_choice")
+            raise EngineError("When using `tool_choice`, `tools` must be set.", param="tool_choice")
         if data.get("tools") and "tool_choice" not in data:
             return {**data, "tool_choice": "auto"}
         return data
@@ -107,16 +112,16 @@ class ChatBody(Sampling):
     def _complete(self) -> Self:
         wanted = self.response_format
         if wanted is not None and wanted.type == "json_schema" and wanted.json_schema is None:
-            raise FieldError(
+            raise EngineError(
                 "When response_format type is 'json_schema', the 'json_schema' field must be provided.",
-                "response_format",
+                param="response_format",
             )
         choice = self.tool_choice
         names = {tool.function.name for tool in self.tools or ()}
         if isinstance(choice, NamedChoice) and choice.function.name not in names:
-            raise FieldError(
+            raise EngineError(
                 "The tool specified in `tool_choice` does not match any of the specified `tools`",
-                "tool_choice",
+                param="tool_choice",
             )
         return self
 
@@ -160,9 +165,9 @@ class ResponsesBody(Sampling):
             return data
         choice, tools = data.get("tool_choice"), data.get("tools") or []
         if choice == "required" and not tools:
-            raise FieldError(
-                "Tool choice 'required' must be specified with 'tools' parameter.", "tool_choice"
+            raise EngineError(
+                "Tool choice 'required' must be specified with 'tools' parameter.", param="tool_choice"
             )
         if isinstance(choice, dict) and choice.get("name") not in {tool.get("name") for tool in tools}:
-            raise FieldError("Tool choice 'function' not found in 'tools' parameter.", "tool_choice")
+            raise EngineError("Tool choice 'function' not found in 'tools' parameter.", param="tool_choice")
         return data

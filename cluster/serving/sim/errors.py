@@ -1,6 +1,6 @@
 """The engine's error, in vLLM's shape: ``{"error": {message, type, param, code}}``, code the HTTP number.
 
-`FieldError` marks one field of a body as wrong; `EngineError` is what the caller of the engine gets.
+`EngineError` is every one of them but `UnreadableBodyError`, which FastAPI answers in a shape of its own.
 """
 
 from typing import Any
@@ -28,12 +28,12 @@ class EngineError(Exception):
         return {"error": error}
 
 
-class FieldError(ValueError):
-    """A field's value is wrong; ``param`` is the name that the error reports."""
+class UnreadableBodyError(EngineError):
+    """A body that is not even text."""
 
-    def __init__(self, message: str, param: str) -> None:
-        super().__init__(message)
-        self.param = param
+    def body(self) -> dict[str, Any]:
+        """Return FastAPI's own shape."""
+        return {"detail": self.message}
 
 
 def busy() -> EngineError:
@@ -59,6 +59,11 @@ def invalid_json(position: int, reason: str) -> EngineError:
     return _bad_request([entry], f"body.{position}")
 
 
+def unreadable_body() -> EngineError:
+    """Return FastAPI's error for a body that is not UTF-8."""
+    return UnreadableBodyError("There was an error parsing the body")
+
+
 def missing_body() -> EngineError:
     """Return FastAPI's error for an empty body."""
     entry = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
@@ -75,10 +80,8 @@ def from_validation(error: ValidationError) -> EngineError:
     entries: list[dict[str, Any]] = [
         {**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)
     ]
-    causes = [entry.get("ctx", {}).get("error") for entry in entries]
-    marked = next((cause.param for cause in causes if isinstance(cause, FieldError)), None)
     first = [str(part) for part in entries[0]["loc"] if not _is_union_branch(str(part))]
-    return _bad_request(entries, marked or ".".join(first))
+    return _bad_request(entries, ".".join(first))
 
 
 def _is_union_branch(part: str) -> bool:

@@ -184,7 +184,7 @@ def _limit(asked: int | None, room: int) -> int:
 def _choices(n: int | None) -> int:
     count = 1 if n is None else n
     if count < 1:
-        raise EngineError(f"n must be at least 1, got {count}.", param="n")
+        raise EngineError(f"n must be at least 1, got {count}.")
     return count
 
 
@@ -235,7 +235,7 @@ def _check_output(item: dict[str, Any], items: Sequence[dict[str, Any]]) -> None
     if call_id not in calls:
         raise EngineError(f"No call message found for {call_id}")
     if not isinstance(item.get("output"), str):
-        raise EngineError("Input should be a valid string", param="input")
+        raise EngineError("1 validation error for Message: the output of a call must be a string")
 
 
 def _text(content: Any) -> str:
