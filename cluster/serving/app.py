@@ -50,9 +50,9 @@ def build(args: BuildArgs) -> Application:
     pool = Pool.of(args.pool, settings)
     profiles.memory_plan(pool.settings)
     if pool.settings.engine == "sim":
-        from cluster.serving import sim_server  # noqa: PLC0415 - the other one imports vLLM: 10 s of CPU
+        from cluster.serving import sim_app  # noqa: PLC0415 - the other one imports vLLM: 10 s of CPU
 
-        return sim_server.build(pool)
+        return sim_app.build(pool)
     from cluster.serving import server  # noqa: PLC0415 - the same
 
     return server.build(pool)
