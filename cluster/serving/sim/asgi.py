@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+import orjson
 
 from cluster.serving.sim.errors import (
     internal,
@@ -34,8 +35,7 @@ class Reply:
 
     async def json(self, status: int, value: Any) -> None:
         """Send a whole answer as JSON."""
-        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        await self.whole(status, body, b"application/json")
+        await self.whole(status, orjson.dumps(value), b"application/json")
 
     async def whole(self, status: int, body: bytes, media_type: bytes | None) -> None:
         """Send a whole answer."""

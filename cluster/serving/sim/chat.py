@@ -6,7 +6,7 @@ from typing import Any
 from cluster.serving.sim.errors import EngineError
 from cluster.serving.sim.job import Job
 from cluster.serving.sim.text import CALL_TOKEN, Generation, Token
-from cluster.serving.sim.wire import DONE, Envelope, Tally, dump, fresh
+from cluster.serving.sim.wire import DONE, Envelope, Tally, data, fresh
 
 FINGERPRINT = "vllm-0.29.0-simulated"
 
@@ -145,7 +145,7 @@ class ChatStream:
 
     def failed(self, error: EngineError) -> bytes:
         """Return the error event and the end mark, which vLLM sends even then."""
-        return f"data: {dump(error.body())}\n\n".encode() + DONE
+        return data(error.body()) + DONE
 
     def _event(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
-        return f"data: {dump({**self._head, 'choices': choices, **more})}\n\n".encode()
+        return data({**self._head, "choices": choices, **more})

@@ -78,12 +78,15 @@ class Engine:
         await self._sleep_until(due)
         if run.stream is not None:
             await write(run.stream.started())
+        strikes_at = faults.middle(run.generations[0])
         for step in range(max(len(generation.tokens) for generation in run.generations)):
             due += self._interval_s() if step else 0
             while comment_due <= due:
                 await self._comment(run, comment_due, write)
                 comment_due += USAGE_COMMENT_EVERY_S
             await self._sleep_until(due)
+            if step == strikes_at:
+                await self._strike(run, write)
             await self._step(run, step, write)
 
     async def _comment(self, run: Run, due: float, write: Write) -> None:
@@ -92,8 +95,6 @@ class Engine:
             await write(render_usage(run.tally.usage))
 
     async def _step(self, run: Run, step: int, write: Write) -> None:
-        if step == faults.middle(run.generations[0]):
-            await self._strike(run, write)
         for choice, generation in enumerate(run.generations):
             if step < len(generation.tokens):
                 run.tally.add(generation.tokens[step])

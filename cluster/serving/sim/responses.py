@@ -6,7 +6,7 @@ from typing import Any
 from cluster.serving.sim.errors import EngineError
 from cluster.serving.sim.job import Job
 from cluster.serving.sim.text import Generation, Kind, Token
-from cluster.serving.sim.wire import Envelope, Tally, dump, fresh
+from cluster.serving.sim.wire import Envelope, Tally, data, fresh
 
 _TOOL_KEYS = ("allowed_callers", "async", "defer_loading", "description", "output_schema")
 _REASONING_KEYS = ("context", "effort", "generate_summary", "mode", "summary")
@@ -257,4 +257,4 @@ class ResponsesStream:
     def _event(self, kind: str, **fields: Any) -> bytes:
         event = {**fields, "sequence_number": self._sequence, "type": kind}
         self._sequence += 1
-        return f"event: {kind}\ndata: {dump(event)}\n\n".encode()
+        return b"event: %b\n%b" % (kind.encode(), data(event))

@@ -1,9 +1,10 @@
-"""What both endpoints' renderers share: how JSON is written, ids, and the renderers' common face."""
+"""What both endpoints' renderers share: how events are written, ids, and the renderers' common face."""
 
-import json
 import uuid
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import orjson
 
 from cluster.core.engine import StreamUsage
 from cluster.serving.sim.errors import EngineError
@@ -41,9 +42,9 @@ class Stream(Protocol):
         """Return the events of a fault inside the stream, which then ends."""
 
 
-def dump(value: Any) -> str:
-    """Return compact JSON, as pydantic writes it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def data(value: Any) -> bytes:
+    """Return one SSE data line with its blank line, in compact JSON as pydantic writes it."""
+    return b"data: %b\n\n" % orjson.dumps(value)
 
 
 def fresh(prefix: str) -> str:
