@@ -145,16 +145,16 @@ def words(*known: str) -> Check:
 
 
 def members(table: Mapping[str, Check]) -> Check:
-    """Return the check of an object with known members only; members that are null are left out."""
+    """Return the check of an object with known members only; null members are left out."""
 
     def check(value: Any, path: str) -> dict[str, Any]:
         checked = {}
         for key, member in mapping(value, path).items():
-            inner = f"{path}.{key}"
+            if member is None:
+                continue
             if key not in table:
-                raise unknown(inner)
-            if member is not None:
-                checked[key] = table[key](member, inner)
+                raise unknown(f"{path}.{key}")
+            checked[key] = table[key](member, f"{path}.{key}")
         return checked
 
     return check

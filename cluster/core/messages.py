@@ -244,8 +244,8 @@ def _required(inner: dict[str, Any], key: str, path: str) -> Any:
 
 
 def _only(inner: dict[str, Any], known: frozenset[str] | tuple[str, ...], path: str) -> None:
-    for key in inner:
-        if key not in known:
+    for key, value in inner.items():
+        if key not in known and value is not None:  # clients dump whole models, nulls and all
             raise unknown(f"{path}.{key}")
 
 
