@@ -8,7 +8,7 @@ by a settle. They count in whole *units*, so that no rounding ever admits a requ
 ``UNIT`` units, and a limit of L per minute refills L units every microsecond.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from cluster.core.effort import Effort
@@ -109,7 +109,7 @@ def reserve(account: Account, ask: Ask, now_us: int) -> tuple[Account, Reservati
     limits = ask.limits
     requests = _refilled(account.requests, limits.requests_per_min, now_us)
     tokens = _refilled(account.tokens, limits.tokens_per_min, now_us)
-    account = replace(account, requests=requests, tokens=tokens)
+    account = Account(requests, tokens, account.in_flight, account.spent)
     refusals = _refusals(account, ask, now_us)
     if refusals:
         name, wait_s = max(refusals, key=lambda item: item[1])
@@ -120,8 +120,7 @@ def reserve(account: Account, ask: Ask, now_us: int) -> tuple[Account, Reservati
             tokens=_view(tokens, limits.tokens_per_min),
             retry_helps=not _too_large(ask),
         )
-    taken = replace(
-        account,
+    taken = Account(
         requests=_less(requests, 1),
         tokens=_less(tokens, ask.tokens),
         in_flight=account.in_flight + 1,
@@ -141,8 +140,8 @@ def settle(account: Account, ask: Ask, *, tokens: int, now_us: int) -> Account:
     if bucket is not None:
         level = min(capacity, bucket.level + (ask.tokens - tokens) * UNIT)
         bucket = Bucket(level, bucket.at_us)
-    return replace(
-        account,
+    return Account(
+        requests=account.requests,
         tokens=bucket,
         in_flight=max(0, account.in_flight - 1),
         spent=max(0, account.spent + tokens - ask.tokens),

@@ -95,6 +95,7 @@ class KeyFiles:
         good = well_formed(token)
         if not good:
             token = self._decoy_token
+            well_formed(token)  # the time that the checksum of a well-formed token takes
         entry = self._entries.get(key_id(token), self._decoy) if good else self._decoy
         given, now = digest(self._pepper, token), self._clock()
         first = hmac.compare_digest(given, entry.digests[0]) and now < entry.expire_s[0]

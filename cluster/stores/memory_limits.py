@@ -1,7 +1,7 @@
 """Limits kept in the gateway's own memory: exact for a single gateway, forgotten when it ends."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cluster.core.effort import Effort
 from cluster.core.limits import Account, Ask, Limits, Refusal, Reservation, day_of, full, reserve, settle
@@ -51,8 +51,7 @@ class MemoryLimits:
         self._catch_up(tenant, now_us)
         if ask.request_id in tenant.leases:
             raise ValueError(f"request {ask.request_id} holds a reservation already")
-        account = replace(tenant.account, in_flight=len(tenant.leases), spent=tenant.spent.get(ask.effort, 0))
-        tenant.account, decision = reserve(account, ask, now_us)
+        tenant.account, decision = reserve(self._account(tenant, ask), ask, now_us)
         if isinstance(decision, Reservation):
             self._note_spent(tenant, ask)
             tenant.leases[ask.request_id] = (ask, tenant.day, now_us + self._lease_us)
@@ -65,12 +64,11 @@ class MemoryLimits:
         if tenant is None:
             return
         self._catch_up(tenant, now_us)
-        lease = tenant.leases.pop(reservation.ask.request_id, None)
-        if lease is None:
+        if reservation.ask.request_id not in tenant.leases:
             return
-        ask, day, _ = lease
-        account = replace(tenant.account, spent=tenant.spent.get(ask.effort, 0))
-        tenant.account = settle(account, ask, tokens=tokens, now_us=now_us)
+        ask, day, _ = tenant.leases[reservation.ask.request_id]
+        tenant.account = settle(self._account(tenant, ask), ask, tokens=tokens, now_us=now_us)
+        del tenant.leases[ask.request_id]
         if day == tenant.day:  # yesterday's budget is closed; its refund must not enlarge today's
             self._note_spent(tenant, ask)
 
@@ -92,6 +90,11 @@ class MemoryLimits:
         if day_of(now_us) > tenant.day:
             tenant.day = day_of(now_us)
             tenant.spent.clear()
+
+    @staticmethod
+    def _account(tenant: _Tenant, ask: Ask) -> Account:
+        held = tenant.account
+        return Account(held.requests, held.tokens, len(tenant.leases), tenant.spent.get(ask.effort, 0))
 
     @staticmethod
     def _note_spent(tenant: _Tenant, ask: Ask) -> None:
