@@ -1,9 +1,8 @@
 """The gate before the engines: who is inside, and that nobody enters any more once the gateway drains."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import anyio
 
 from cluster.gateway.http_errors import Overloaded, ShutDown
 from cluster.gateway.stream import Owned
@@ -14,7 +13,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._inside: set[Owned] = set()
-        self._empty = anyio.Event()
+        self._empty = asyncio.Event()
         self.draining = False
         """Whether new requests are refused."""
 

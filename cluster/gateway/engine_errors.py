@@ -20,7 +20,11 @@ _HARMONY = re.compile(
 _CONTEXT = (
     re.compile(r"Input length \((?P<used>\d+)\) exceeds model's maximum context length \((?P<limit>\d+)\)"),
     re.compile(r"prompt length (?P<used>\d+) exceeds the max_model_len (?P<limit>\d+)"),
-    re.compile(r"maximum context length is (?P<limit>\d+) tokens.*?(?P<used>\d+) input tokens", re.DOTALL),
+    re.compile(
+        r"maximum context length is (?P<limit>\d+) tokens.*?"
+        r"contains (?:at least )?(?P<used>\d+) input tokens",
+        re.DOTALL,
+    ),
     re.compile(r"maximum context length is (?P<limit>\d+) tokens"),
 )
 _GRAMMAR = re.compile(r"grammar|json_schema|structured output|xgrammar|regex", re.IGNORECASE)

@@ -103,7 +103,7 @@ class RequestFailed(Exception):  # noqa: N818  the root of the tree
         form = FORMS[self.outcome]
         return {
             "message": self.message,
-            "type": form.type,
+            "type": FORMS[Outcome.SHED].type if self.status == 503 else form.type,
             "param": self.param,
             "code": self._code or form.code,
         }

@@ -4,6 +4,7 @@ import asyncio
 from asyncio import TimerHandle
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cluster.core.prefix import cache_salt
 from cluster.core.request import ParsedRequest
@@ -46,7 +47,7 @@ class Relay:
         self._settings, self._exchange, self._reply = settings, exchange, reply
         self._request, self._plan = request, plan
         tenant = exchange.caller.tenant if exchange.caller else ""
-        self._body = engine_body(request, plan, salt=cache_salt(settings.secret, tenant))
+        self._body = engine_body(request, plan, salt=_salt(settings.secret, tenant))
 
     async def run(self, owned: Owned) -> None:
         """Answer the client. Raises `RequestFailed`."""
@@ -137,6 +138,9 @@ class Relay:
             model=plan.model,
             created_at=int(exchange.arrived_epoch_s),
         )
+
+
+_salt = lru_cache(maxsize=4096)(cache_salt)
 
 
 class _Pulse:

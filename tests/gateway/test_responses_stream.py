@@ -21,7 +21,8 @@ def response(*output: Event, status: str = "completed", **more: Any) -> Event:
     }  # fmt: skip
     return {
         "id": "resp_1", "object": "response", "model": "gpt-oss-120b", "status": status,
-        "output": list(output), "usage": usage if output else None, "kv_transfer_params": None, "input_messages": None, **more,
+        "output": list(output), "usage": usage if output else None, "kv_transfer_params": None,
+        "input_messages": None, **more,
     }  # fmt: skip
 
 
