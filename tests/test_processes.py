@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 
 from cluster import processes
 
@@ -29,7 +30,7 @@ def test_only_marked_processes_end() -> None:
     """A process of another run survives the end of this one."""
     mine, other = uuid.uuid4().hex, uuid.uuid4().hex
     with start(mine) as target, start(other) as bystander:
-        assert processes.marked(mine) == [target.pid]
+        assert [process.id for process in processes.found(mine)] == [target.pid]
         assert processes.end(mine) == 1
         assert target.wait(timeout=5) == -signal.SIGTERM
         assert bystander.poll() is None
@@ -53,16 +54,36 @@ def test_the_guard_ends_the_run_when_its_parent_is_killed() -> None:
         "import os, subprocess, sys, time\n"
         "from cluster import processes\n"
         f"processes.guard('{mark}', os.environ)\n"
-        f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
+        f"os.environ[processes.MARK] = '{mark}'\n"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
         "print('up', flush=True)\n"
         "time.sleep(60)\n"
     )
-    with start(mark, [sys.executable, "-c", script]) as parent:
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         parent.stdout.readline()
-        assert len(processes.marked(mark)) == 2
+        assert len(processes.found(mark)) == 1
         parent.kill()
         deadline = time.monotonic() + 10
-        while processes.marked(mark) and time.monotonic() < deadline:
+        while processes.found(mark) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert processes.marked(mark) == []
+        assert processes.found(mark) == set()
+
+
+def test_a_child_that_dropped_the_mark_ends_too() -> None:
+    """A process that wrote over its environment is found through its parent, also when that ends first."""
+    mark = uuid.uuid4().hex
+    unmarked_child = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], env={})\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with start(mark, [sys.executable, "-c", unmarked_child]) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert {process.id for process in processes.found(mark)} == {parent.pid, child}
+        assert processes.end(mark) == 2
+    assert child not in {process.id for process in processes.found(mark)}
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"

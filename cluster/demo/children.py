@@ -1,5 +1,6 @@
 """The demo's own processes: started with a log each, watched, and never waited for in vain."""
 
+import os
 import selectors
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def lines(child: Child, others: list[Child], *, limit_s: float) -> Iterator[byte
     output = child.process.stdout
     if output is None:
         raise ValueError(f"{child.name} was started without a pipe")
-    deadline = time.monotonic() + limit_s
+    deadline, rest = time.monotonic() + limit_s, b""
     with selectors.DefaultSelector() as selector:
         selector.register(output, selectors.EVENT_READ)
         while time.monotonic() < deadline:
@@ -63,8 +64,9 @@ def lines(child: Child, others: list[Child], *, limit_s: float) -> Iterator[byte
                 other.check()
             if not selector.select(timeout=0.25):
                 yield None
-            elif line := output.readline():
-                yield line
+            elif data := os.read(output.fileno(), 65536):  # not readline: it reads ahead of the selector
+                *whole, rest = (rest + data).split(b"\n")
+                yield from whole
             else:
                 child.process.wait()
                 child.check()

@@ -1,6 +1,7 @@
 """A demo that is up: a first question to each model, and the block that says how to use it."""
 
 import json
+import textwrap
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -36,7 +37,8 @@ def ask(ports: Ports, key: str, model: str) -> str:
         headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=FIRST_QUESTION_LIMIT_S) as response:  # noqa: S310  the same
-        return str(json.load(response)["choices"][0]["message"]["content"])
+        answer = str(json.load(response)["choices"][0]["message"]["content"])
+    return textwrap.shorten(answer, width=70)
 
 
 def block(told: Mapping[str, str], engine: Engine, elapsed_s: float) -> str:

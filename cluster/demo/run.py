@@ -78,7 +78,8 @@ def _start(options: Options, state: State, console: Console) -> list[Child]:
             progress.done(f"{model}: {_first_answer(options.ports, keys, model, [serving, gateway])}")
         facts = ready.facts(options.ports, keys, state)
         document.write_ready(state, facts)
-        console.print(ready.block(facts, options.engine, progress.elapsed_s), highlight=False, markup=False)
+        block = ready.block(facts, options.engine, progress.elapsed_s)
+        Console().print(block, highlight=False, markup=False, soft_wrap=True)
     return [serving, gateway]
 
 
