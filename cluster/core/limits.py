@@ -8,6 +8,7 @@ by a settle. They count in whole *units*, so that no rounding ever admits a requ
 ``UNIT`` units, and a limit of L per minute refills L units every microsecond.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,10 +72,9 @@ class Refusal:
 
     limit: LimitName
     retry_after_s: float
+    """``math.inf`` for a request that is larger than a whole limit: no wait makes it fit."""
     requests: LimitView | None
     tokens: LimitView | None
-    retry_helps: bool = True
-    """False for a request that is larger than a whole limit: waiting does not make it fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,6 @@ def reserve(account: Account, ask: Ask, now_us: int) -> tuple[Account, Reservati
             retry_after_s=wait_s,
             requests=_view(requests, limits.requests_per_min),
             tokens=_view(tokens, limits.tokens_per_min),
-            retry_helps=not _too_large(ask),
         )
     taken = Account(
         requests=_less(requests, 1),
@@ -182,23 +181,16 @@ def _refusals(account: Account, ask: Ask, now_us: int) -> list[tuple[LimitName, 
     if limits.concurrent is not None and account.in_flight >= limits.concurrent:
         found.append(("concurrent", SLOT_RETRY_S))
     if limits.tokens_per_day is not None and account.spent + ask.tokens > limits.tokens_per_day:
-        found.append(("budget", (DAY_US - now_us % DAY_US) / 1e6))
+        midnight_s = (DAY_US - now_us % DAY_US) / 1e6
+        found.append(("budget", midnight_s if ask.tokens <= limits.tokens_per_day else math.inf))
     return found
 
 
 def _wait_s(bucket: Bucket, wanted: int, limit: int | None) -> float:
-    """Seconds until the bucket holds ``wanted`` units, or is full where it can never hold so many."""
-    capacity = (limit or 1) * UNIT
-    missing = min(wanted, capacity) - bucket.level
-    microseconds = -(-missing // (limit or 1))
-    return max(0, microseconds) / 1e6
-
-
-def _too_large(ask: Ask) -> bool:
-    limits = ask.limits
-    return any(
-        limit is not None and ask.tokens > limit for limit in (limits.tokens_per_min, limits.tokens_per_day)
-    )
+    """Seconds until the bucket holds ``wanted`` units; infinite where it never can."""
+    if limit is None or wanted > limit * UNIT:
+        return math.inf
+    return -(-(wanted - bucket.level) // limit) / 1e6
 
 
 def _view(bucket: Bucket | None, limit: int | None) -> LimitView | None:

@@ -1,5 +1,6 @@
 """Facts about limits, as pure decisions."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -93,7 +94,7 @@ def test_the_wait_is_true(account: Account, limits: Limits, wanted: int) -> None
     account = replace(account, spent=0)
     request = ask(wanted, limits)
     account, refusal = reserve(account, request, START_US)
-    if not isinstance(refusal, Refusal) or not refusal.retry_helps:
+    if not isinstance(refusal, Refusal) or refusal.retry_after_s == math.inf:
         return
     wait_us = round(refusal.retry_after_s * SECOND_US)
     early = reserve(account, request, START_US + wait_us - 1)[1]
@@ -169,7 +170,7 @@ def test_refusals_name_their_limit(limits: Limits, account: Account, name: Limit
     """A refusal names the limit that stands in the way longest, and when to come back."""
     _, decision = reserve(account, ask(100, limits), START_US)
     assert isinstance(decision, Refusal)
-    assert (decision.limit, decision.retry_after_s, decision.retry_helps) == (name, wait_s, True)
+    assert (decision.limit, decision.retry_after_s) == (name, wait_s)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_waiting_does_not_shrink_a_request(limits: Limits) -> None:
     """A request larger than a whole limit is refused, and is told that a retry does not help."""
     _, decision = reserve(Account(), ask(100, limits), START_US)
     assert isinstance(decision, Refusal)
-    assert not decision.retry_helps
+    assert decision.retry_after_s == math.inf
 
 
 def test_debt_delays_the_next() -> None:

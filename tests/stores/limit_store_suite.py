@@ -1,6 +1,7 @@
 """The facts that every `LimitStore` keeps; each adapter runs this suite."""
 
 import asyncio
+import math
 from dataclasses import replace
 from itertools import count
 
@@ -179,7 +180,7 @@ class LimitStoreSuite:
 
     async def test_too_large_for_ever(self, store: LimitStore) -> None:
         """An ask beyond a whole limit is refused, and told that waiting does not help."""
-        assert not (await refused(store, ask(101, tokens_per_min=100))).retry_helps
+        assert (await refused(store, ask(101, tokens_per_min=100))).retry_after_s == math.inf
 
     async def test_views(self, store: LimitStore) -> None:
         """A reservation shows what is left of requests and tokens, as OpenAI's headers do."""
