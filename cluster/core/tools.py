@@ -112,9 +112,8 @@ def _function(value: Any, path: str) -> dict[str, Any]:
     for key in ("async", "allowed_callers", "defer_loading", "output_schema"):
         if function.pop(key, None):
             raise unsupported(f"{path}.{key}", "this service calls tools in turn and returns their calls")
-    parameters = function.get("parameters")
-    if parameters is not None:
-        _check_parameters(parameters, function["name"], f"{path}.parameters")
+    parameters = function.setdefault("parameters", {"type": "object", "properties": {}})  # as OpenAI reads it
+    _check_parameters(parameters, function["name"], f"{path}.parameters")
     return function
 
 
