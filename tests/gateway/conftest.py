@@ -110,12 +110,13 @@ class Ledger:
         self._store = MemoryLimits(time.time, max_request_s=60)
         self.reserved: list[Ask] = []
         self.settled: list[int] = []
-        self.refusal: Refusal | None = None
+        self.refusals: list[Refusal] = []
+        """Given to the next requests, one each."""
 
     async def reserve(self, ask: Ask) -> Reservation | Refusal:
         """Reserve, or give the refusal that the test wants."""
         self.reserved.append(ask)
-        return self.refusal or await self._store.reserve(ask)
+        return self.refusals.pop() if self.refusals else await self._store.reserve(ask)
 
     async def settle(self, reservation: Reservation, *, tokens: int) -> None:
         """Note the tokens, and settle after a turn of the loop, as a store over a network would."""

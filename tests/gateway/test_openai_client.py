@@ -5,6 +5,7 @@ from typing import Any
 import openai
 import pytest
 
+from cluster.core.limits import Refusal
 from cluster.gateway.sse import named_event
 from tests.gateway.conftest import NARROW, SEEING, World, settings_document
 from tests.gateway.test_responses_stream import ANSWER, COMPLETED, CREATED, PROGRESS, THOUGHT, delta, response
@@ -145,8 +146,8 @@ async def test_a_function_call_round_trip(world: World) -> None:
         return chunk({"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": function}]})
 
     world.upstream.then(
-        stream(ROLE, call(name="weather", arguments=""), call(arguments='{"city":'), call(arguments='"Oslo"}'),
-               chunk({}, finish="tool_calls"), usage_chunk(), DONE),
+        stream(ROLE, call(name="weather", arguments=""), call(arguments='{"city":'),
+               call(arguments='"Oslo"}'), chunk({}, finish="tool_calls"), usage_chunk(), DONE),
         respond(200, completion("Sunny.")),
     )  # fmt: skip
     tools: list[Any] = [
@@ -165,7 +166,8 @@ async def test_a_function_call_round_trip(world: World) -> None:
         "tool_calls": [calls[0].model_dump(exclude={"function": {"parsed_arguments"}})],
     }
     result = {"role": "tool", "tool_call_id": calls[0].id, "content": "sun"}
-    second = await client.chat.completions.create(model=MODEL, messages=[*HELLO, asked, result], tools=tools)
+    turns: list[Any] = [*HELLO, asked, result]
+    second = await client.chat.completions.create(model=MODEL, messages=turns, tools=tools)
     assert second.choices[0].message.content == "Sunny."
 
 
@@ -218,15 +220,12 @@ async def test_a_bad_parameter_is_a_bad_request(world: World) -> None:
 
 async def test_the_clients_own_retry_obeys_the_gateway(world: World) -> None:
     """The client waits as ``retry-after-ms`` says, and then succeeds."""
-    world.upstream.then(
-        respond(503, "x", content_type="text/plain"),
-        respond(503, "x", content_type="text/plain"),
-        respond(200, completion()),
-    )
+    world.ledger.refusals.append(Refusal("requests", 0.01, None, None))
+    world.upstream.then(respond(200, completion()))
     client = world.openai(max_retries=1)
     answer = await client.chat.completions.create(model=MODEL, messages=HELLO)
     assert answer.choices[0].message.content == "Hello"
-    assert len(world.upstream.requests) == 3
+    assert len(world.ledger.reserved) == 2
 
 
 async def test_several_choices_pass(world: World) -> None:

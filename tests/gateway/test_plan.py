@@ -1,0 +1,82 @@
+"""What a request runs as."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from cluster.core.request import InvalidRequest, parse_request
+from cluster.gateway.http_errors import NotAllowed
+from cluster.gateway.plan import Plan, plan
+from cluster.settings import DailyTokens, RateLimits
+from tests.gateway.conftest import caller, chat_body, settings
+
+
+def planned(body: dict[str, Any] | None = None, *, who: dict[str, Any] | None = None) -> Plan:
+    """Return the plan of a chat request."""
+    request = parse_request("chat", orjson.dumps(body or chat_body()), content_type="application/json")
+    return plan(settings(), caller(**(who or {})), request, now_epoch_s=1000.0)
+
+
+def test_the_models_default_effort_counts() -> None:
+    """A request that names no effort runs at the model's default."""
+    got = planned()
+    assert (got.choice.level, got.choice.reason, got.model, got.pools) == (
+        "medium", "default", "gpt-oss-120b", ("big", "big-b"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "limit"), [(None, 200), (50, 50), (5000, 200)])
+def test_the_output_limit_is_the_lower_one(asked: int | None, limit: int) -> None:
+    """The client's limit holds up to the effort's."""
+    body = chat_body(**({"max_completion_tokens": asked} if asked else {}))
+    assert planned(body).max_output_tokens == limit
+
+
+@pytest.mark.parametrize(
+    ("changes", "output"), [({}, 80), ({"max_completion_tokens": 9}, 9), ({"n": 3}, 240)]
+)
+def test_what_is_reserved(changes: dict[str, Any], output: int) -> None:
+    """The prompt's estimate, and the expected output of every choice, never above the limit."""
+    prompt = parse_size(chat_body(**changes))
+    assert planned(chat_body(**changes)).reserved_tokens == prompt + output
+
+
+def parse_size(body: dict[str, Any]) -> int:
+    """Return the estimate of a request's prompt."""
+    return parse_request("chat", orjson.dumps(body), content_type="application/json").prompt_tokens
+
+
+@pytest.mark.parametrize(("effort", "wait_s"), [("low", 1), ("medium", 5), ("high", 30)])
+def test_the_deadline_is_arrival_and_objective(effort: str, wait_s: int) -> None:
+    """In epoch milliseconds, so that earlier deadlines are the more urgent priorities."""
+    assert planned(chat_body(reasoning_effort=effort)).deadline_ms == (1000 + wait_s) * 1000
+
+
+def test_an_alias_chooses_by_the_level_after_the_cap() -> None:
+    """A cap to low sends the alias to its low model."""
+    assert planned(chat_body(model="gpt-oss"), who={"max_effort": "low"}).model == "gpt-oss-20b"
+
+
+def test_the_days_budget_is_the_efforts() -> None:
+    """Budgets are kept apart by effort."""
+    limits = RateLimits(tokens_per_day=DailyTokens(high=7))
+    assert planned(chat_body(reasoning_effort="high"), who={"limits": limits}).limits.tokens_per_day == 7
+    assert planned(who={"limits": limits}).limits.tokens_per_day is None
+
+
+def test_an_unknown_model_is_404_even_for_a_narrow_key() -> None:
+    """The name is repeated only in part, and made harmless."""
+    with pytest.raises(InvalidRequest) as caught:
+        planned(chat_body(model="x" * 999), who={"models": frozenset({"gpt-oss-20b"})})
+    assert (caught.value.status, caught.value.code) == (404, "model_not_found")
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    "who", [{"models": frozenset({"gpt-oss-20b"})}, {"endpoints": frozenset({"responses"})}]
+)
+def test_what_a_key_may_not_do_is_403(who: dict[str, Any]) -> None:
+    """Scopes hold for models and endpoints."""
+    with pytest.raises(NotAllowed):
+        planned(who=who)

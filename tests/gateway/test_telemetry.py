@@ -1,0 +1,185 @@
+"""What is counted and written of every request, and what never is."""
+
+import io
+import json
+import logging
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from cluster.core.accounting import Outcome
+from cluster.gateway.logs import LineWriter, Log, LogHandler, describe
+from cluster.gateway.telemetry import MAX_TENANTS, Telemetry
+from cluster.settings import LoggingSettings
+from tests.gateway.conftest import KEY, World, caller, chat_body
+from tests.gateway.upstream import (
+    DONE,
+    ROLE,
+    chunk,
+    completion,
+    data,
+    good_stream,
+    respond,
+    stream,
+    usage_chunk,
+)
+
+USAGE_FIELDS = {
+    "log", "ts", "request_id", "tenant", "key_id", "model", "pool", "replica", "effort_asked", "effort",
+    "effort_reason", "outcome", "status", "stream", "attempts", "tokens", "reserved", "settled", "queue_ms",
+    "ttft_ms", "e2e_ms",
+}  # fmt: skip
+LABELS = 'effort="low",model="gpt-oss-120b"'
+
+
+async def test_a_request_is_counted_once(world: World) -> None:
+    """One request, its tokens by kind, its times."""
+    world.upstream.then(
+        stream(ROLE, chunk({"content": "a"}), chunk({}, finish="stop"), usage_chunk(cached=4), DONE)
+    )
+    async with world.post(chat_body(stream=True, reasoning_effort="low")) as response:
+        await response.read()
+    await world.usage()
+    assert world.metric(f'gptoss_requests_total{{{LABELS},outcome="completed",tenant="acme"}}') == 1
+    counted = {
+        kind: world.metric(
+            f'gptoss_tokens_total{{effort="low",kind="{kind}",model="gpt-oss-120b",tenant="acme"}}'
+        )
+        for kind in ("prompt", "cached", "reasoning", "answer", "wasted")
+    }
+    assert counted == {"prompt": 10, "cached": 4, "reasoning": 3, "answer": 2, "wasted": 0}
+    for name in ("time_to_first_token", "time_to_first_answer", "inter_token", "e2e"):
+        assert world.metric(f"gptoss_{name}_seconds_count{{{LABELS}}}") == 1
+    assert world.metric(f"gptoss_in_flight{{{LABELS}}}") == 0
+
+
+async def test_the_usage_line_has_every_field(world: World) -> None:
+    """One line of JSON per request, with the contract's fields and no others."""
+    world.upstream.then(good_stream())
+    async with world.post(chat_body(stream=True)) as response:
+        await response.read()
+        identity = response.headers["x-request-id"]
+    await world.usage()
+    lines = [json.loads(line) for line in world.log().splitlines()]
+    assert [line.keys() for line in lines] == [USAGE_FIELDS]
+    assert lines[0]["request_id"] == identity
+
+
+@pytest.mark.parametrize("body", [None, {"model": "gpt-5", "messages": []}, {"x": 1}])
+async def test_a_refused_request_has_a_line_too(world: World, body: Any) -> None:
+    """Whatever the request, there is exactly one outcome."""
+    async with world.post(body or chat_body(), key="wrong" if body is None else KEY) as response:
+        assert response.status >= 400
+    line = await world.usage()
+    assert line["outcome"] in ("invalid", "unauthenticated")
+    assert world.ended.empty()
+
+
+async def test_a_failed_authentication_is_audited(world: World) -> None:
+    """The audit line names the address and the result, never the key."""
+    async with world.post(key="SENTINEL-KEY") as response:
+        assert response.status == 401
+    await world.usage()
+    audit = [json.loads(line) for line in world.log().splitlines() if '"log":"audit"' in line]
+    assert [(line["result"], line["address"]) for line in audit] == [("unauthenticated", "127.0.0.1")]
+
+
+BROKEN = {"message": "could not decode header: SENTINEL-COT", "code": 500}
+
+
+@pytest.mark.parametrize("script", [
+    good_stream("SENTINEL-ANSWER"), respond(400, {"error": {"message": "SENTINEL-COT", "code": 400}}),
+    respond(200, completion("SENTINEL-ANSWER<|end|>", reasoning="SENTINEL-COT")),
+    respond(200, "SENTINEL-ANSWER"), respond(500, {"error": BROKEN}),
+    stream(ROLE, chunk({"content": "SENTINEL-ANSWER"}), data({"error": BROKEN})),
+    stream(b"data: SENTINEL-ANSWER\n\n"),
+])  # fmt: skip
+async def test_no_text_and_no_secret_is_ever_logged(
+    world: World, script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompt, answer, chain of thought, keys and the client's words stay out, at every level of logging."""
+    handler = LogHandler(Log(world.writer, LoggingSettings()))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.DEBUG)
+    world.keys.callers["SENTINEL-KEY"] = caller()
+    world.upstream.then(script)
+    messages = [{"role": "user", "content": "SENTINEL-PROMPT"}]
+    for streaming in (True, False):
+        body = chat_body(
+            messages=messages, stream=streaming, user="SENTINEL-USER", prompt_cache_key="SENTINEL-C"
+        )
+        async with world.post(body, key="SENTINEL-KEY", headers={"x-trace": "SENTINEL-HEADER"}) as response:
+            await response.read()
+        await world.usage()
+    log = world.log()
+    assert '"log":"usage"' in log
+    assert "SENTINEL" not in log
+    assert "engine-key" not in log
+
+
+def test_an_exception_is_logged_without_its_words() -> None:
+    """Types and places help; messages can repeat what a client sent."""
+    lines = io.BytesIO()
+    writer = LineWriter(lines)
+    logger = logging.Logger("test")
+    logger.addHandler(LogHandler(Log(writer, LoggingSettings())))
+    try:
+        try:
+            raise ValueError("SENTINEL")
+        except ValueError as error:
+            raise RuntimeError("SENTINEL") from error
+    except RuntimeError as error:
+        logger.error("request failed", exc_info=error)
+        assert describe(error)[-1] == "RuntimeError"
+    writer.close()
+    assert b"ValueError" in lines.getvalue()
+    assert b"SENTINEL" not in lines.getvalue()
+
+
+class _Stuck(io.BytesIO):
+    """A stream that nobody reads."""
+
+    def write(self, _: Any) -> int:
+        raise BrokenPipeError
+
+
+def test_lines_that_cannot_be_written_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full queue loses lines, and the next write says how many."""
+    monkeypatch.setattr("cluster.gateway.logs.MAX_WAITING_LINES", 0)
+    lines = io.BytesIO()
+    writer = LineWriter(lines)
+    writer.write(b"a")
+    writer.write(b"b")
+    writer.close()
+    assert json.loads(lines.getvalue()) == {"log": "lost", "lines": 2}
+
+
+def test_a_closed_output_stops_nothing() -> None:
+    """Writing to a pipe that nobody reads raises nowhere."""
+    writer = LineWriter(_Stuck())
+    writer.write(b"a")
+    writer.close()
+
+
+def test_text_lines_are_one_line_each() -> None:
+    """The form for people keeps a newline in a value from forging a line."""
+    lines = io.BytesIO()
+    writer = LineWriter(lines)
+    Log(writer, LoggingSettings(format="text")).record("log", {"message": "a\nb", "empty": None})
+    writer.close()
+    assert lines.getvalue() == b"log message=a\\nb\n"
+
+
+def test_tenants_beyond_the_bound_share_a_name() -> None:
+    """However many tenants come, the series stay bounded."""
+    registry, writer = CollectorRegistry(), LineWriter(io.BytesIO())
+    telemetry = Telemetry(registry, Log(writer, LoggingSettings()), now=lambda: 0.0, wall=lambda: 0.0)
+    for number in range(MAX_TENANTS + 50):
+        exchange = telemetry.open({"headers": []})
+        exchange.caller, exchange.outcome = caller(tenant=f"t{number}"), Outcome.FORBIDDEN
+        telemetry.close(exchange)
+    writer.close()
+    text = generate_latest(registry).decode()
+    assert text.count("gptoss_requests_total{") == MAX_TENANTS + 1
+    assert 'outcome="forbidden",tenant="other"} 50.0' in text
