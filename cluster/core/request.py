@@ -129,8 +129,8 @@ def _forwarded(
 def _prompt_tokens(checked: Mapping[str, Any], tool_text: bytes) -> int:
     """Estimate the prompt's tokens: 3.5 bytes of text each, and Harmony's own around every message.
 
-    Measured against Harmony's own rendering: 8 % high on Markdown, 14 % on code, 20 to 30 % on English, German
-    and Chinese prose, twofold on tools (rendered shorter than their JSON). The settle corrects it.
+    Measured against Harmony's own rendering: 8 % high on Markdown, 14 % on code, 20 to 30 % on English,
+    German and Chinese prose, twofold on tools (rendered shorter than their JSON). The settle corrects it.
     """
     prompt = checked.get("messages") or checked.get("input")
     count = len(prompt) if type(prompt) is list else 1

@@ -65,7 +65,7 @@ class KeyFiles:
     """The `KeyStore` on a directory.
 
     ``defaults`` are the limits of a tenant that sets none; ``clock`` returns seconds of the epoch. Nothing is
-    read until the first `refresh`.
+    read until the first `refresh`, which may run in one thread while `find` runs in another.
     """
 
     def __init__(
