@@ -62,23 +62,28 @@ def _require_whole(path: Path) -> None:
     """Compare a safetensors file's size with what its header promises."""
     if not path.is_file():
         raise CheckpointError(f"{path}: missing; copy the whole checkpoint")
+    found = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError as error:
-            raise CheckpointError(f"{path}: not a safetensors file, or cut short; copy it again") from error
+        header = _object(file.read(length)) if length < found else None
+    if header is None:
+        raise CheckpointError(f"{path}: not a safetensors file, or cut short; copy it again")
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    promised, found = 8 + length + max(ends, default=0), path.stat().st_size
+    promised = 8 + length + max(ends, default=0)
     if found != promised:
         raise CheckpointError(f"{path}: has {found} bytes, its header promises {promised}; copy it again")
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(value, dict):
+    value = _object(path.read_bytes())
+    if value is None:
         raise CheckpointError(f"{path}: not a JSON object; copy it again")
     return value
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

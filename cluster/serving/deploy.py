@@ -12,6 +12,8 @@ from cluster.core import hint
 from cluster.settings import PoolSettings, Settings
 
 IMPORT_PATH = "cluster.serving.app:build"
+ROUTERS_PER_NODE = 2
+"""Request routers beside each HAProxy: one takes over when the other dies or is replaced."""
 GRACE_S = 30
 """Seconds that Serve and HAProxy allow beyond the longest request: the gateway's own limit acts first."""
 

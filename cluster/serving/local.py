@@ -1,4 +1,8 @@
-"""A local Ray with Serve for the demo and the tests: on loopback, watched until ready, ended whole."""
+"""A local Ray with Serve for the demo and the tests: on loopback, watched until ready.
+
+Whoever calls it marks the environment first (`cluster.processes`), and ends Ray and all that Ray started by
+that mark: Serve's own shutdown drains for 30 s, and HAProxy and vLLM outlive a killed Ray.
+"""
 
 import http.client
 import os
@@ -9,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from cluster import processes
 from cluster.serving import deploy
 from cluster.serving.pool import read_engine_key
 from cluster.settings import Settings
@@ -63,17 +66,6 @@ def start(settings: Settings, environ: Mapping[str, str] = os.environ) -> Iterat
     yield Progress("ray", "ready", "", time.monotonic() - begun)
     yield from _until_running(settings, begun)
     yield from _until_answering(settings, key, begun)
-
-
-def stop() -> None:
-    """End Ray and every process that it started; needs the mark of `cluster.processes` in the environment.
-
-    Serve's own shutdown would first drain for 30 s.
-    """
-    import ray  # noqa: PLC0415 - reads the environment that `start` sets
-
-    ray.shutdown()
-    processes.end(os.environ[processes.MARK])
 
 
 def require_free_ports(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:

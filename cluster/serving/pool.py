@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from cluster.serving import deploy
-from cluster.settings import PoolSettings, Settings
+from cluster.settings import PoolSettings, Replicas, Settings
 
 ROUTER = "cluster.serving.router.EffortRouter"
 ROUTING_STATS_PERIOD_S = 0.4
@@ -34,7 +34,9 @@ class Pool(BaseModel):
         pool = settings.serving.pools[name]
         return cls(
             name=name,
-            settings=pool,
+            settings=pool.model_copy(
+                update={"replicas": Replicas()}
+            ),  # their number is not a replica's affair
             source=settings.models[pool.model].source,
             engine_key_file=settings.serving.engine_key_file,
             vocabulary_dir=settings.serving.vocabulary_dir,

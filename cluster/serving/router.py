@@ -7,30 +7,51 @@ picked, so truth is what the replicas report twice a second and the router's own
 import random
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
 
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
 from cluster.core import hint, routing
+from cluster.serving.deploy import ROUTERS_PER_NODE
 
 UNHINTED_TOKENS = 1000
 """Expected output of a request without a hint: between the priors of low and medium effort."""
-ROUTERS = 2
-"""Routers that share the traffic (`cluster.serving.deploy`): each one's picks stand for that many."""
+MOST_PICKS = 4096
+"""Picks kept for a replica that never reports; a reporting one keeps half a second's worth."""
 
 
-@dataclass(slots=True)
 class Picks:
-    """A replica's picks by this router, newest last: (epoch seconds, expected output tokens)."""
+    """What this router sent to one replica since the replica's last statistics."""
 
-    recent: deque[tuple[float, int]] = field(default_factory=deque)
+    __slots__ = ("_recent", "tokens")
 
-    def since(self, stats_at_s: float) -> tuple[int, int]:
-        """Return count and tokens of the picks after ``stats_at_s``; older ones are forgotten."""
-        while self.recent and self.recent[0][0] <= stats_at_s:
-            self.recent.popleft()
-        return len(self.recent), sum(tokens for _, tokens in self.recent)
+    def __init__(self) -> None:
+        self._recent: deque[tuple[float, int]] = deque()
+        self.tokens = 0
+        """Their expected output tokens."""
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return len(self._recent)
+
+    def add(self, at_s: float, tokens: int) -> None:
+        """Remember a pick at ``at_s`` (epoch seconds); the oldest of more than `MOST_PICKS` is forgotten."""
+        self._recent.append((at_s, tokens))
+        self.tokens += tokens
+        if len(self._recent) > MOST_PICKS:
+            self._forget()
+
+    def drop_until(self, stats_at_s: float) -> None:
+        """Forget the picks that statistics of ``stats_at_s`` include."""
+        while self._recent and self._recent[0][0] <= stats_at_s:
+            self._forget()
+
+    def _forget(self) -> None:
+        self.tokens -= self._recent.popleft()[1]
+
+
+NO_PICKS = Picks()
 
 
 class EffortRouter(RequestRouter):
@@ -59,7 +80,8 @@ class EffortRouter(RequestRouter):
 
     def _view(self, name: str, replica: RunningReplica) -> routing.ReplicaView:
         stats = replica.routing_stats or {}
-        picked, tokens = self._picks[name].since(stats.get("t", 0.0)) if name in self._picks else (0, 0)
+        picks = self._picks.get(name, NO_PICKS)
+        picks.drop_until(stats.get("t", 0.0))
         return routing.ReplicaView(
             replica=name,
             stats_at_s=stats.get("t"),
@@ -68,8 +90,9 @@ class EffortRouter(RequestRouter):
             slots=stats.get("slots", 1),
             kv_use=stats.get("kv_use", 0.0),
             expected_tokens=stats.get("expected_tokens", 0),
-            picked=picked * ROUTERS,
-            picked_tokens=tokens * ROUTERS,
+            # Its peers send as much: the traffic is shared evenly.
+            picked=picks.count * ROUTERS_PER_NODE,
+            picked_tokens=picks.tokens * ROUTERS_PER_NODE,
         )
 
     def _remember(
@@ -78,4 +101,4 @@ class EffortRouter(RequestRouter):
         if name not in self._picks:
             self._picks = {known: picks for known, picks in self._picks.items() if known in alive}
         tokens = wanted.expected_output_tokens if wanted else UNHINTED_TOKENS
-        self._picks.setdefault(name, Picks()).recent.append((now_s, tokens))
+        self._picks.setdefault(name, Picks()).add(now_s, tokens)

@@ -87,12 +87,12 @@ def test_a_smaller_batch_leaves_more_room() -> None:
 
 
 def test_120b_on_24_gb_is_refused_with_the_size_it_needs() -> None:
-    """The refusal names need, room and the GPU that would do, and no setting that would not."""
+    """The refusal names need, room and the GPU that would do, and nothing that would not."""
     with pytest.raises(MemoryPlanError) as refusal:
         require_fit(BIG, budget(gpu_bytes=22 * GIB, max_num_seqs=32))
     assert str(refusal.value) == (
-        "gpt-oss-120b does not fit: it needs 65.9 GiB for weights and 2.4 GiB to run, but utilisation 0.95 of "
-        "this 22.0 GiB GPU leaves 20.9 GiB. It takes a GPU of at least 72 GiB."
+        "gpt-oss-120b does not fit: it needs 65.9 GiB for weights and 2.4 GiB to run, but utilisation 0.95 "
+        "of this 22.0 GiB GPU leaves 20.9 GiB. It takes a GPU of at least 72 GiB."
     )
 
 
