@@ -4,6 +4,8 @@ import logging
 import threading
 import traceback
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -115,8 +117,15 @@ def timestamp(epoch_s: float) -> str:
     return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def configure(log: Log, settings: LoggingSettings) -> None:
-    """Send all of Python's logging to ``log``."""
+@contextmanager
+def all_logging_to(log: Log, settings: LoggingSettings) -> Iterator[None]:
+    """Send all of Python's logging to ``log`` for the length of the context."""
     root = logging.getLogger()
+    handlers, level = root.handlers, root.level
     root.handlers = [LogHandler(log)]
     root.setLevel(settings.level.upper())
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)

@@ -21,7 +21,7 @@ from cluster.gateway.admission import Gate
 from cluster.gateway.app import build
 from cluster.gateway.flow import Director
 from cluster.gateway.health import build_admin
-from cluster.gateway.logs import LineWriter, Log, configure
+from cluster.gateway.logs import LineWriter, Log, all_logging_to
 from cluster.gateway.models import Models
 from cluster.gateway.relay import RelaySettings
 from cluster.gateway.telemetry import Telemetry
@@ -52,8 +52,10 @@ def run(settings: Settings) -> int:
     writer = LineWriter(sys.stdout.buffer)
     try:
         log = Log(writer, settings.logging)
-        configure(log, settings.logging)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with (
+            all_logging_to(log, settings.logging),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
             runner.run(_serve(settings, log))
     finally:
         writer.close()

@@ -1,0 +1,266 @@
+"""The gateway as a process: start, health, drain and end."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from cluster.core.keys import RANDOM_BYTES, digest, key_id, mint
+from cluster.gateway import server
+from cluster.gateway.server import StartError, listen
+from cluster.settings import parse
+from tests.gateway.conftest import chat_body, settings_document
+from tests.gateway.upstream import (
+    ROLE,
+    STREAM_HEAD,
+    Connection,
+    Upstream,
+    chunk,
+    completion,
+    good_stream,
+    respond,
+)
+
+PEPPER = b"p" * 32
+CREATED = "2026-01-01T00:00:00Z"
+
+
+def write_key(directory: Path, tenant: str = "acme") -> str:
+    """Write a tenant and a key for it; return the key."""
+    secret = mint(os.urandom(RANDOM_BYTES))
+    identity = key_id(secret)
+    secrets = [{"digest": digest(PEPPER, secret)}]
+    key = {"id": identity, "tenant": tenant, "created_at": CREATED, "secrets": secrets}
+    (directory / f"tenant.{tenant}.json").write_text(json.dumps({"name": tenant, "created_at": CREATED}))
+    (directory / f"key.{identity}.json").write_text(json.dumps(key))
+    return secret
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody uses."""
+    with listen("127.0.0.1:0", "test") as bound:
+        return int(bound.getsockname()[1])
+
+
+def document(folder: Path, url: str, **stream: Any) -> dict[str, Any]:
+    """Return a settings document whose files are in ``folder``."""
+    (folder / "keys").mkdir(exist_ok=True)
+    (folder / "pepper").write_bytes(PEPPER)
+    (folder / "engine.key").write_text("engine-key\n")
+    made = settings_document(url)
+    made["gateway"] = {
+        "listen": f"127.0.0.1:{free_port()}", "admin_listen": f"127.0.0.1:{free_port()}", "stream": stream,
+    }  # fmt: skip
+    made["serving"]["engine_key_file"] = str(folder / "engine.key")
+    made["auth"] = {"keys": {"path": str(folder / "keys")}, "pepper_file": str(folder / "pepper")}
+    return made
+
+
+@dataclass
+class Running:
+    """A gateway process."""
+
+    process: Process
+    api: str
+    admin: str
+    key: str
+    keys: Path
+    http: aiohttp.ClientSession
+    upstream: Upstream
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Return status and text of an admin path."""
+        async with self.http.get(self.admin + path) as response:
+            return response.status, await response.text()
+
+    def post(self, *, key: str | None = None, **changes: Any) -> Any:
+        """Send a chat request."""
+        headers = {"authorization": f"Bearer {key or self.key}"}
+        return self.http.post(f"{self.api}/v1/chat/completions", json=chat_body(**changes), headers=headers)
+
+    async def drains(self) -> bool:
+        """Whether the process says that it is no longer ready."""
+        return (await self.get("/readyz"))[0] == 503
+
+    async def serves(self, key: str) -> bool:
+        """Whether ``key`` is good."""
+        async with self.post(key=key) as response:
+            return bool(response.status == 200)
+
+    async def refuses(self, key: str) -> bool:
+        """Whether ``key`` is not known."""
+        async with self.post(key=key) as response:
+            return bool(response.status == 401)
+
+    async def end(self) -> tuple[int, list[dict[str, Any]]]:
+        """Wait for the process to end; return its status and what it logged."""
+        out, _ = await asyncio.wait_for(self.process.communicate(), 20)
+        assert self.process.returncode is not None
+        return self.process.returncode, [json.loads(line) for line in out.splitlines()]
+
+
+async def until(check: Callable[[], Awaitable[bool]]) -> None:
+    """Return once ``check`` holds; a process can only be asked again and again."""
+    async with asyncio.timeout(10):
+        while not await check():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def start(config: Path) -> Process:
+    """Start a gateway process."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cluster", "gateway", "--config", str(config), stdout=PIPE, stderr=PIPE
+    )
+
+
+async def wait_ready(http: aiohttp.ClientSession, admin: str, process: Process) -> None:
+    """Return when the process says that it is ready."""
+    while process.returncode is None:
+        try:
+            async with http.get(f"{admin}/readyz") as response:
+                if response.status == 200:
+                    return
+        except aiohttp.ClientConnectionError:
+            await asyncio.sleep(0.02)
+    raise AssertionError(await process.communicate())
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    """Return a gateway process in front of a scripted upstream."""
+    upstream = Upstream()
+    made = document(tmp_path, await upstream.start(), drain_s=30)
+    key = write_key(tmp_path / "keys")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(made))
+    process = await start(config)
+    api, admin = (f"http://{made['gateway'][name]}" for name in ("listen", "admin_listen"))
+    async with aiohttp.ClientSession() as http:
+        await asyncio.wait_for(wait_ready(http, admin, process), 30)
+        yield Running(process, api, admin, key, tmp_path / "keys", http, upstream)
+    if process.returncode is None:
+        process.kill()
+        await process.communicate()
+    await upstream.stop()
+
+
+async def half(connection: Connection) -> None:
+    """Stream a first word, then wait until the gateway leaves."""
+    await connection.send(STREAM_HEAD)
+    await connection.event(ROLE, chunk({"content": "Hel"}))
+    await connection.until_gone()
+
+
+@pytest.mark.integration
+async def test_a_running_answer_finishes_before_the_process_ends(running: Running) -> None:
+    """SIGTERM flips readiness and refuses new work at once; what runs gets its time, then the exit is 0."""
+    moment = asyncio.Event()
+
+    async def slow(connection: Connection) -> None:
+        await connection.send(STREAM_HEAD)
+        await connection.event(ROLE, chunk({"content": "Hel"}))
+        await moment.wait()
+        await connection.event(chunk({"content": "lo"}), chunk({}, finish="stop"), b"data: [DONE]\n\n")
+        await connection.send(b"0\r\n\r\n")
+
+    running.upstream.then(slow)
+    async with running.post(stream=True) as response:
+        await response.content.readuntil(b"Hel")
+        running.process.send_signal(signal.SIGTERM)
+        await until(running.drains)
+        assert await running.get("/readyz") == (503, "draining\n")
+        assert (await running.get("/livez"))[0] == 200
+        async with running.post() as refused:
+            assert refused.status == 503
+        moment.set()
+        assert (await response.read()).endswith(b"data: [DONE]\n\n")
+    status, lines = await running.end()
+    assert status == 0
+    outcomes = [line["outcome"] for line in lines if line["log"] == "usage"]
+    assert sorted(outcomes) == ["completed", "shed"]
+
+
+@pytest.mark.integration
+async def test_a_second_signal_ends_what_runs_with_an_error(running: Running) -> None:
+    """What does not finish in time, or is hurried, ends with an error event and is settled."""
+    running.upstream.then(half)
+    async with running.post(stream=True) as response:
+        await response.content.readuntil(b"Hel")
+        running.process.send_signal(signal.SIGTERM)
+        await until(running.drains)
+        running.process.send_signal(signal.SIGINT)
+        rest = await response.read()
+    assert b'"code":"server_shutting_down"' in rest
+    status, lines = await running.end()
+    assert status == 0
+    usage = [line for line in lines if line["log"] == "usage"]
+    assert [(line["outcome"], line["settled"] > 0) for line in usage] == [("aborted_shutdown", True)]
+
+
+@pytest.mark.integration
+async def test_keys_come_and_go_without_a_restart(running: Running) -> None:
+    """A new key works, and a removed one stops working, within seconds."""
+    running.upstream.then(respond(200, completion()))
+    new = write_key(running.keys, "beta")
+    await until(lambda: running.serves(new))
+    (running.keys / f"key.{key_id(new)}.json").unlink()
+    await until(lambda: running.refuses(new))
+    assert await running.serves(running.key)
+
+
+@pytest.mark.integration
+async def test_the_admin_port_tells_the_metrics(running: Running) -> None:
+    """Metrics are on the admin address only."""
+    running.upstream.then(good_stream())
+    async with running.post(stream=True) as response:
+        await response.read()
+    status, text = await running.get("/metrics")
+    assert status == 200
+    assert 'gptoss_requests_total{effort="medium",model="gpt-oss-120b",outcome="completed"' in text
+    async with running.http.get(f"{running.api}/metrics") as response:
+        assert response.status == 404
+
+
+@pytest.mark.parametrize("setting", ["listen", "admin_listen"])
+def test_a_port_in_use_is_named(tmp_path: Path, setting: str) -> None:
+    """The error says which address, and which setting changes it."""
+    made = document(tmp_path, "http://127.0.0.1:1")
+    with listen(made["gateway"][setting], "test") as taken:
+        taken.listen()
+        with pytest.raises(StartError, match=rf"{made['gateway'][setting]}.*gateway\.{setting} ") as caught:
+            server.run(parse(made, origin="test"))
+    assert "another process uses it" in str(caught.value)
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    """Any other reason is told as the system tells it."""
+    with pytest.raises(StartError, match=r"cannot listen on 192\.0\.2\.1:80: "):
+        listen("192.0.2.1:80", "gateway.listen")
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("engine.key", None, "no such file"), ("engine.key", "two words", "one word"),
+    ("engine.key", " \n", "one word"),
+    ("pepper", None, "no such file"), ("pepper", "short", "at least 32"),
+])  # fmt: skip
+def test_a_missing_or_bad_secret_is_told(tmp_path: Path, name: str, content: str | None, words: str) -> None:
+    """The error names the file and the command that makes it; no secret is shown."""
+    made = document(tmp_path, "http://127.0.0.1:1")
+    path = tmp_path / name
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(StartError, match=words) as caught:
+        server.run(parse(made, origin="test"))
+    assert str(path) in str(caught.value)
+    assert content is None or not content.strip() or content not in str(caught.value)
