@@ -100,7 +100,8 @@ def _process(parser: HarmonyParser, state: _Repair, token: int) -> Segment | Non
         return None
     state.resyncing = False
     live = parser._harmony_parser
-    channel, recipient = live.current_channel, parser._normalize_recipient(live.current_recipient)
+    channel = live.current_channel
+    recipient = _recipient(channel, parser._normalize_recipient(live.current_recipient))
     delta = live.last_content_delta or ""
     if token >= FIRST_SPECIAL and delta:
         delta, state.special_in_body = "", True
@@ -109,11 +110,23 @@ def _process(parser: HarmonyParser, state: _Repair, token: int) -> Segment | Non
 
 def _completed(parser: HarmonyParser, state: _Repair) -> Message | None:
     message = parser._poll_completed_message()
-    if message is not None and state.special_in_body:
+    if message is None:
+        return None
+    message.recipient = _recipient(message.channel, message.recipient)
+    if state.special_in_body:
         for content in message.content:
             content.text = _control_token.sub("", content.text)
         state.special_in_body = False
     return message
+
+
+def _recipient(channel: str | None, recipient: str | None) -> str | None:
+    """Return the recipient, unless it is a stray word of a header, which Harmony's parser takes for one.
+
+    Only functions are ever addressed on these channels, as no built-in tool is served.
+    """
+    stray = channel in ("analysis", "final") and not (recipient or "").startswith("functions.")
+    return None if stray else recipient
 
 
 def _resynchronise(parser: HarmonyParser, state: _Repair, error: HarmonyError) -> None:
