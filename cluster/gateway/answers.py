@@ -28,7 +28,7 @@ def filter_answer(endpoint: Endpoint, body: bytes, *, see_reasoning: bool) -> tu
             answer, usage = _chat(data, see_reasoning), chat_usage(data["usage"])
         else:
             answer, usage = response_object(data, see_reasoning=see_reasoning), response_usage(data["usage"])
-            _refuse_empty_response(answer, usage)
+            refuse_empty_response(answer, says=any(map(_says, answer["output"])))
     except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
         raise EngineFailed("The model's answer was malformed. Please try again.") from error
     return orjson.dumps(answer), usage
@@ -65,6 +65,24 @@ def response_object(response: dict[str, Any], *, see_reasoning: bool) -> dict[st
     for text in _response_texts(kept["output"]):
         refuse_control_tokens(text)
     return kept
+
+
+def refuse_empty_response(response: dict[str, Any], *, says: bool) -> None:
+    """Raise `HarmonyFault` when a finished response said nothing; ``says`` is whether it did.
+
+    vLLM calls an answer that broke off ``incomplete`` for its limit, whether or not it came near it.
+    """
+    usage = response.get("usage") or {}
+    limit = response.get("max_output_tokens")
+    spent = usage.get("output_tokens") or 0
+    at_limit = response.get("status") == "incomplete" and (limit is None or spent >= limit)
+    if spent and not says and not at_limit:
+        raise HarmonyFault("empty")
+
+
+def _says(item: dict[str, Any]) -> bool:
+    text = any(part.get("text") for part in item.get("content") or [])
+    return item.get("type") != "reasoning" and bool(text or item.get("name"))
 
 
 def _chat(data: dict[str, Any], see_reasoning: bool) -> dict[str, Any]:
@@ -106,15 +124,6 @@ def _response_texts(output: list[dict[str, Any]]) -> Iterable[str]:
         yield item.get("arguments") or ""
         for part in item.get("content") or []:
             yield part.get("text") or ""
-
-
-def _refuse_empty_response(response: dict[str, Any], usage: Usage) -> None:
-    says = any(
-        item.get("type") != "reasoning" and (item.get("content") or item.get("name"))
-        for item in response["output"]
-    )
-    if response.get("status") == "completed" and not says and usage.reasoning + usage.answer > 0:
-        raise HarmonyFault("empty")
 
 
 def _keep(data: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:

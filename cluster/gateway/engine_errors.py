@@ -17,6 +17,7 @@ _HARMONY = re.compile(
     r"|Unknown role|Unknown channel|Harmony",
     re.IGNORECASE,
 )
+_DEAD = re.compile(r"EngineCore|EngineDead|engine is dead", re.IGNORECASE)
 _CONTEXT = (
     re.compile(r"Input length \((?P<used>\d+)\) exceeds model's maximum context length \((?P<limit>\d+)\)"),
     re.compile(r"prompt length (?P<used>\d+) exceeds the max_model_len (?P<limit>\d+)"),
@@ -78,7 +79,7 @@ def judge_error(error: dict[str, Any], *, status: int | None = None) -> RequestF
         return _client_error(text, error.get("param"))
     if code == 503:
         return _QueueFull()
-    if code in (502, 504):
+    if code in (502, 504) or _DEAD.search(text):
         return EngineFailed("The model failed. Please try again.", retry="unavailable")
     return EngineFailed("The model failed. Please try again.")
 

@@ -7,10 +7,10 @@ streamed; a truncated answer ends as ``response.completed``.
 
 from typing import Any
 
-from cluster.gateway.answers import response_object, response_usage
+from cluster.gateway.answers import refuse_empty_response, response_object, response_usage
 from cluster.gateway.engine_errors import judge_error
 from cluster.gateway.harmony import refuse_control_tokens
-from cluster.gateway.http_errors import EngineFailed, HarmonyFault, RequestFailed
+from cluster.gateway.http_errors import EngineFailed, RequestFailed
 from cluster.gateway.sse import named_event, parse_data
 from cluster.gateway.stream_filter import StreamFilter
 
@@ -99,8 +99,7 @@ class ResponsesStream(StreamFilter):
         response = response_object(data["response"], see_reasoning=self._see_reasoning)
         if response.get("usage"):
             self.usage = response_usage(response["usage"])
-        if response.get("status") == "completed" and not self.answered:
-            raise HarmonyFault("empty")
+        refuse_empty_response(response, says=self.answered)
         self._name_as_streamed(response["output"])
         kind = "response.incomplete" if response.get("status") == "incomplete" else "response.completed"
         self._send(data | {"type": kind, "response": response})

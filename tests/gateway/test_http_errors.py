@@ -139,3 +139,10 @@ def test_a_stream_error_is_judged_by_its_code() -> None:
     assert isinstance(judge_error({"message": "m", "code": 400}), BadRequest)
     assert type(judge_error({"message": "m", "code": "odd"})) is EngineFailed
     assert type(judge_error({})) is EngineFailed
+
+
+def test_a_replica_whose_engine_died_is_worth_another_try() -> None:
+    """VLLM answers 500 while its engine process is gone; another replica can serve the request."""
+    failure = judge_response(500, "application/json", vllm("EngineCore encountered an issue.", code=500))
+    assert isinstance(failure, EngineFailed)
+    assert failure.retry == "unavailable"

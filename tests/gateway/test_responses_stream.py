@@ -144,11 +144,20 @@ def test_engine_fields_do_not_pass() -> None:
         assert not {"kv_transfer_params", "input_messages"} & event["response"].keys()
 
 
-def test_an_empty_answer_is_a_fault() -> None:
-    """A completed response that said nothing is a fault of the model's."""
+@pytest.mark.parametrize("more", [{}, {"status": "incomplete", "max_output_tokens": 100}])
+def test_an_empty_answer_is_a_fault(more: Event) -> None:
+    """A response that said nothing, and not for lack of tokens, is a fault of the model's."""
+    final = {"type": "response.completed", "response": response(reasoning("r"), **more)}
     with pytest.raises(HarmonyFault) as caught:
-        filtered([CREATED, *THOUGHT, {"type": "response.completed", "response": response(reasoning("r"))}])
+        filtered([CREATED, *THOUGHT, final])
     assert caught.value.kind == "empty"
+
+
+def test_an_answer_cut_by_its_limit_is_not_empty() -> None:
+    """A chain of thought that used up the limit is the client's to lengthen."""
+    cut = response(reasoning("r"), status="incomplete", max_output_tokens=5)
+    events, _ = filtered([CREATED, *THOUGHT, {"type": "response.completed", "response": cut}])
+    assert events[-1]["type"] == "response.incomplete"
 
 
 @pytest.mark.parametrize("events", [

@@ -1,0 +1,130 @@
+"""The gateway in front of the simulated engine, with the official client and every fault the engine knows."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cluster.serving.sim import create_app
+from cluster.settings import SimulatedEngine
+from tests.gateway.conftest import SEEING, World, Worlds, serving
+
+MODEL = "gpt-oss-120b"
+FAST = SimulatedEngine(ttft_ms=0, inter_token_ms=0, inter_token_per_request_ms=0)
+
+
+def behind_prefix(app: ASGIApp) -> ASGIApp:
+    """Serve ``app`` below a pool's route prefix, as Serve does."""
+
+    async def prefixed(scope: Scope, receive: Receive, send: Send) -> None:
+        pool = scope["path"].split("/")[1]
+        await app({**scope, "root_path": f"/{pool}"}, receive, send)
+
+    return prefixed
+
+
+@pytest.fixture
+async def world(worlds: Worlds) -> AsyncIterator[World]:
+    """Return a gateway in front of a simulated engine that obeys fault words."""
+    app = create_app(FAST, model=MODEL, replica="sim-1", engine_key="engine-key", faults=True)
+    async with serving(behind_prefix(app)) as url:
+        document = {"url": url, "engine_key_file": "/k"}
+        pools = {name: {"model": MODEL, "profile": "x"} for name in ("big", "big-b")}
+        pools["small"] = {"model": "gpt-oss-20b", "profile": "x"}
+        made: World = await worlds(serving={**document, "pools": pools})
+        yield made
+
+
+def said(words: str) -> list[Any]:
+    """Return messages that say ``words``."""
+    return [{"role": "user", "content": words}]
+
+
+async def chat(world: World, words: str, *, stream: bool, key: str = "key-plain", **more: Any) -> str:
+    """Return the text of a chat answer."""
+    client = world.openai(key)
+    if not stream:
+        whole = await client.chat.completions.create(model=MODEL, messages=said(words), **more)
+        return whole.choices[0].message.content or ""
+    parts = await client.chat.completions.create(model=MODEL, messages=said(words), stream=True, **more)
+    return "".join([part.choices[0].delta.content or "" async for part in parts if part.choices])
+
+
+async def respond(world: World, words: str, *, stream: bool) -> str:
+    """Return the text of a Responses answer; raise for one that failed."""
+    client = world.openai()
+    if not stream:
+        return (await client.responses.create(model=MODEL, input=words)).output_text
+    events = [event async for event in await client.responses.create(model=MODEL, input=words, stream=True)]
+    last = events[-1]
+    if last.type == "response.failed":
+        raise openai.APIError("failed", request=None, body=None)  # type: ignore[arg-type]
+    assert last.type == "response.completed"
+    return last.response.output_text
+
+
+ASKS = [
+    pytest.param(ask, stream, id=f"{ask.__name__}-{stream}")
+    for ask in (chat, respond)
+    for stream in (False, True)
+]
+
+
+@pytest.mark.parametrize(("ask", "stream"), ASKS)
+async def test_a_good_answer(world: World, ask: Any, stream: bool) -> None:
+    """Every endpoint answers, whole and streamed, with true tokens of each kind."""
+    assert await ask(world, "Tell me about rivers", stream=stream)
+    line = await world.usage()
+    assert (line["outcome"], line["replica"], line["attempts"]) == ("completed", "sim-1", 1)
+    assert line["tokens"]["reasoning"] > 0
+    assert line["tokens"]["answer"] > 0
+    assert line["settled"] == sum(line["tokens"][kind] for kind in ("prompt", "reasoning", "answer"))
+
+
+@pytest.mark.parametrize("fault", ["die", "reset", "harmony", "garbage", "control", "empty"])
+@pytest.mark.parametrize(("ask", "stream"), ASKS)
+async def test_a_fault_is_survived_or_told(world: World, ask: Any, stream: bool, fault: str) -> None:
+    """Struck once, a fault is retried where nothing was shown; struck always, the client gets an error."""
+    with pytest.raises(openai.APIError) as caught:
+        await ask(world, f"fault-{fault}", stream=stream)
+    assert "private" not in str(caught.value)
+    line = await world.usage()
+    assert line["outcome"] in ("upstream_failed", "upstream_broken", "harmony_fault")
+
+
+@pytest.mark.parametrize("fault", ["die", "reset", "harmony", "control", "empty"])
+@pytest.mark.parametrize("ask", [chat, respond])
+async def test_a_fault_that_strikes_once_is_not_seen(world: World, ask: Any, fault: str) -> None:
+    """A whole answer's fault is retried: nothing of it was shown."""
+    assert await ask(world, f"fault-{fault}-once", stream=False)
+    assert (await world.usage())["attempts"] == 2
+
+
+@pytest.mark.parametrize("ask", [chat, respond])
+async def test_a_cut_stream_never_ends_cleanly(world: World, ask: Any) -> None:
+    """The engine's connection ends mid-answer; the client gets an error."""
+    with pytest.raises(openai.APIError):
+        await ask(world, "fault-cut", stream=True)
+    assert (await world.usage())["outcome"] == "upstream_broken"
+
+
+async def test_efforts_reach_the_engine(world: World) -> None:
+    """The chain of thought grows with the effort, up to the budget where there is one."""
+    lengths = []
+    for effort in ("low", "medium", "high"):
+        await chat(world, "Tell me about rivers", stream=False, reasoning_effort=effort)
+        lengths.append((await world.usage())["tokens"]["reasoning"])
+    assert lengths[0] < lengths[1] < lengths[2] == 64
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_reasoning_is_seen_by_policy(world: World, stream: bool) -> None:
+    """Hidden from one caller and shown to the other, chat whole and streamed."""
+    for key in ("key-plain", SEEING):
+        body = {"model": MODEL, "messages": said("Tell me about rivers"), "stream": stream}
+        async with world.post(body, key=key) as response:
+            text = await response.text()
+        assert ('"reasoning":"' in text) == (key == SEEING)
+        assert ": usage" not in text
