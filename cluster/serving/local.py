@@ -10,15 +10,19 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cluster.serving import deploy
-from cluster.serving.pool import read_engine_key
+from cluster.core.memory import MemoryPlanError
+from cluster.serving import deploy, profiles
+from cluster.serving.checkpoint import CheckpointError, require_checkpoint, require_vocabulary
+from cluster.serving.pool import EngineKeyError, read_engine_key
+from cluster.serving.profiles import ProfileError
 from cluster.settings import Settings
 
 HOST = "127.0.0.1"
-POLL_S = 0.5
+POLL_S = 1.0
 LOGICAL_CPUS = 8
 """What Ray may hand out; engines share the real cores, and none is refused for want of a number."""
 OBJECT_STORE_BYTES = 100 * 1024**2
@@ -58,7 +62,7 @@ def start(settings: Settings, environ: Mapping[str, str] = os.environ) -> Iterat
     """
     begun = time.monotonic()
     require_free_ports(settings, environ)
-    key = read_engine_key(settings.serving.engine_key_file)
+    key = _require_files(settings)
     os.environ.update({**HEAD, **deploy.environment(settings)})
     for name in UNSET:
         os.environ.pop(name, None)
@@ -76,6 +80,19 @@ def require_free_ports(settings: Settings, environ: Mapping[str, str] = os.envir
     taken = [f"  {port}: to use another, change {how}" for port, how in wanted.items() if _is_taken(port)]
     if taken:
         raise LocalStartError("\n".join(["These ports are in use by another program:", *taken]))
+
+
+def _require_files(settings: Settings) -> str:
+    """Check what the replicas would check half a minute later, and return the engine key."""
+    try:
+        for pool in settings.serving.pools.values():
+            profiles.memory_plan(pool)
+            if pool.engine == "vllm":
+                require_vocabulary(settings.serving.vocabulary_dir)
+                require_checkpoint(Path(settings.models[pool.model].source))
+        return read_engine_key(settings.serving.engine_key_file)
+    except (CheckpointError, EngineKeyError, ProfileError, MemoryPlanError) as error:
+        raise LocalStartError(str(error)) from error
 
 
 def _is_taken(port: int) -> bool:
@@ -120,7 +137,7 @@ def _until_running(settings: Settings, begun: float) -> Iterator[Progress]:
         for name, overview in applications.items():
             status, message = str(overview.status.value).lower(), _message(overview)
             if status in {"deploy_failed", "unhealthy"}:
-                raise LocalStartError(f"{name}: {status}\n{message}")
+                raise LocalStartError(f"{name}: {status}\n{_without_frames(message)}")
             if seen.get(name) != (status, message):
                 seen[name] = (status, message)
                 yield Progress(name, status, message, time.monotonic() - begun)
@@ -133,6 +150,12 @@ def _message(overview: Any) -> str:
     """Return the application's message, and those of its deployments that have one."""
     parts = [overview.message, *(deployment.message for deployment in overview.deployments.values())]
     return "\n".join(part for part in parts if part)
+
+
+def _without_frames(message: str) -> str:
+    """Return what Serve reports without its tracebacks' frames, which are all Ray's and the interpreter's."""
+    lines = (line for line in message.splitlines() if not line.startswith(("  ", "Traceback ")))
+    return "\n".join(lines)
 
 
 def _until_answering(settings: Settings, key: str, begun: float) -> Iterator[Progress]:

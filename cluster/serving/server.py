@@ -12,7 +12,7 @@ from ray.serve import Application
 from ray.serve.llm import LLMConfig, build_openai_app
 from ray.serve.llm.deployment import LLMServer
 
-from cluster.serving import harmony, profiles
+from cluster.serving import harmony, last_words, profiles
 from cluster.serving import pool as pools
 from cluster.serving.checkpoint import require_checkpoint, require_vocabulary
 from cluster.serving.hidden import honour_include_reasoning
@@ -22,7 +22,6 @@ from cluster.serving.warmup import warm_up
 
 POOL = "gpt_oss_cluster"
 """Key of our own settings in `LLMConfig.experimental_configs`, which reaches the replica."""
-LAST_LOG_BYTES = 4000
 
 
 class EngineStartError(RuntimeError):
@@ -51,7 +50,7 @@ class GptOssServer(LLMServer):
         try:
             await super().__init__(llm_config)
         except Exception as error:
-            raise EngineStartError(f"{error}\nThe engine's last log lines:\n{_last_log_lines()}") from error
+            raise EngineStartError(f"{error}\n{last_words.of_this_process()}") from error
 
     async def __serve_build_asgi_app__(self) -> EngineEdge:
         """Return the app that Serve mounts, warm. Raises `cluster.serving.warmup.WarmUpError`."""
@@ -94,13 +93,3 @@ def llm_config(pool: pools.Pool) -> LLMConfig:
         callback_config={"callback_class": LocalCheckpoint},
         experimental_configs={POOL: pool.model_dump(mode="json")},
     )
-
-
-def _last_log_lines() -> str:
-    """Return the end of this process's error log, into which the engine's processes write too."""
-    path = Path("/proc/self/fd/2").readlink()
-    if not path.is_file():
-        return "(on standard error)"
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LAST_LOG_BYTES))
-        return file.read().decode(errors="replace")

@@ -161,8 +161,11 @@ def test_counts_agree_with_the_answer(harmony: Any, parser: Any, text: str, expe
 
 @pytest.mark.parametrize("text", [THOUGHT + FINAL, THOUGHT + CALL, THOUGHT[:-7], THOUGHT + FINAL[:-10]])
 def test_the_count_is_that_of_harmonys_own_parser(harmony: Any, text: str) -> None:
-    """On well-formed text our counter, which cannot fail, counts the tokens that the parser calls analysis."""
-    from openai_harmony import Role, StreamableParser  # noqa: PLC0415 - after the plugin
+    """On well-formed text our counter, which cannot fail, counts what the parser calls analysis."""
+    from openai_harmony import (  # type: ignore[import-untyped]  # noqa: PLC0415 - after the plugin
+        Role,
+        StreamableParser,
+    )
 
     token_ids = ids(harmony, text)
     reader = StreamableParser(harmony.get_encoding(), role=Role.ASSISTANT)
@@ -244,7 +247,7 @@ def test_responses_refuse_a_bad_budget(harmony: Any, given: object) -> None:
 def test_an_unknown_channel_is_no_error(harmony: Any) -> None:
     """VLLM would answer 400 for the model's mistake; the item is left out."""
     del harmony
-    from openai_harmony import Message, Role  # type: ignore[import-untyped]  # noqa: PLC0415 - the same
+    from openai_harmony import Message, Role  # noqa: PLC0415 - the same
     from vllm.entrypoints.openai.responses import serving  # noqa: PLC0415 - the same
 
     message = Message.from_role_and_content(Role.ASSISTANT, "x").with_channel("musing")
