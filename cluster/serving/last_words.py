@@ -9,7 +9,9 @@ LINES = 15
 STREAMS = {"log": Path("/proc/self/fd/1"), "errors": Path("/proc/self/fd/2")}
 """This process's outputs, which Ray sends to files and vLLM's processes share: its log, and what kills it."""
 
-_frame = re.compile(r"^(\([^)]*\) )?(ERROR \S+ \S+ \[[^]]*\] )?(\s\s|Traceback |Process )|^:|it/s\]|^(\([^)]*\))?\s*$")
+_prefix = r"^(\([^)]*\) ?)?(ERROR \S+ \S+ \[[^]]*\] )?"
+_frame = re.compile(rf"{_prefix}(\s\s|Traceback |Process |\s*$)|^:|it/s\]")
+"""Frames and carets of tracebacks behind vLLM's prefixes, Ray's own marks, progress bars, empty lines."""
 
 
 def essence(log: str) -> str:

@@ -6,9 +6,8 @@ that mark: Serve's own shutdown drains for 30 s, and HAProxy and vLLM outlive a 
 
 import http.client
 import os
-import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,6 @@ LOGICAL_CPUS = 8
 """What Ray may hand out; engines share the real cores, and none is refused for want of a number."""
 OBJECT_STORE_BYTES = 100 * 1024**2
 """Nothing large passes through Ray here."""
-PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
-"""HAProxy's own ports and the variables that move them."""
-FALLBACK_PORT = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", 8500)
 HEAD = {
     "RAY_enable_worker_prestart": "0",  # idle workers started ahead cost a second of CPU each
     "RAY_worker_niceness": "0",  # Ray would give its workers the leavings of every other program
@@ -55,13 +51,12 @@ class Progress:
     elapsed_s: float
 
 
-def start(settings: Settings, environ: Mapping[str, str] = os.environ) -> Iterator[Progress]:
+def start(settings: Settings) -> Iterator[Progress]:
     """Start Ray and every pool; yield each change until all are ready.
 
     Sets this process's environment, so call it before anything imports Ray. Raises `LocalStartError`.
     """
     begun = time.monotonic()
-    require_free_ports(settings, environ)
     key = _require_files(settings)
     os.environ.update({**HEAD, **deploy.environment(settings)})
     for name in UNSET:
@@ -70,16 +65,6 @@ def start(settings: Settings, environ: Mapping[str, str] = os.environ) -> Iterat
     yield Progress("ray", "ready", "", time.monotonic() - begun)
     yield from _until_running(settings, begun)
     yield from _until_answering(settings, key, begun)
-
-
-def require_free_ports(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
-    """Raise `LocalStartError` when a port that Serve or HAProxy needs is taken, by whatever it is."""
-    wanted = {urlsplit(settings.serving.url).port or 80: "serving.url"}
-    for variable, default in (*PORTS.items(), FALLBACK_PORT):
-        wanted[int(environ.get(variable, default))] = f"the environment variable {variable}"
-    taken = [f"  {port}: to use another, change {how}" for port, how in wanted.items() if _is_taken(port)]
-    if taken:
-        raise LocalStartError("\n".join(["These ports are in use by another program:", *taken]))
 
 
 def _require_files(settings: Settings) -> str:
@@ -93,16 +78,6 @@ def _require_files(settings: Settings) -> str:
         return read_engine_key(settings.serving.engine_key_file)
     except (CheckpointError, EngineKeyError, ProfileError, MemoryPlanError) as error:
         raise LocalStartError(str(error)) from error
-
-
-def _is_taken(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return True
-    return False
 
 
 def _start_ray(settings: Settings) -> None:
