@@ -1,4 +1,4 @@
-"""What vLLM 0.29 lacks for gpt-oss, as a reasoning parser and four replaced methods.
+"""What vLLM 0.29 lacks for gpt-oss, beside the reasoning parser: five replaced functions.
 
 - Chat reports reasoning tokens as 0, Responses adds tool calls to them: both report the true count.
 - A malformed Harmony message is a 500, a broken stream, or raw Harmony text in the answer: it is dropped, and
@@ -22,17 +22,13 @@ from vllm.entrypoints.openai.responses import serving as responses_serving
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.exceptions import VLLMValidationError
 from vllm.parser.harmony import ChunkResult, HarmonyParser, Segment
-from vllm.reasoning import ReasoningParserManager
-from vllm.reasoning.gptoss_reasoning_parser import GptOssReasoningParser
 from vllm.sampling_params import SamplingParams
 
-from cluster.serving.harmony_tokens import FIRST_SPECIAL, ReasoningCounter, count_reasoning
+from cluster.serving import reasoning_parser
+from cluster.serving.harmony_tokens import FIRST_SPECIAL, ReasoningCounter
 
 VLLM_VERSION = "0.29."
 """The vLLM whose internals are replaced."""
-PARSER = "openai_gptoss_counted"
-REASONING_START, REASONING_END = "<|channel|>analysis<|message|>", "<|end|>"
-"""Budget markers. A longer end that opens the final channel cuts into tool calls and breaks grammars."""
 
 log = logging.getLogger(__name__)
 _control_token = re.compile(r"<\|[a-z_0-9]+\|>")
@@ -46,24 +42,6 @@ _faults = Counter(
 def _count_fault(kind: str) -> None:
     log.warning("a malformed Harmony message was dropped: %s", kind)
     _faults.inc(tags={"kind": kind})
-
-
-class CountedGptOssParser(GptOssReasoningParser):
-    """vLLM's gpt-oss parser, with a true count and the markers that allow a budget."""
-
-    @property
-    def reasoning_start_str(self) -> str:
-        """Text that opens reasoning."""
-        return REASONING_START
-
-    @property
-    def reasoning_end_str(self) -> str:
-        """Text that ends reasoning when the budget is spent, and its natural end."""
-        return REASONING_END
-
-    def count_reasoning_tokens(self, token_ids: Sequence[int]) -> int:
-        """Return the number of reasoning tokens of a whole answer."""
-        return count_reasoning(token_ids)
 
 
 class _Repair:
@@ -203,7 +181,6 @@ def _apply() -> None:
         raise RuntimeError(
             f"{__name__} replaces internals of vLLM {VLLM_VERSION}x, not of {vllm.__version__}"
         )
-    ReasoningParserManager.register_module(PARSER, module=CountedGptOssParser)
     _replace(HarmonyParser, "process_chunk", lambda _: _process_chunk)
     _replace(HarmonyParser, "flush", lambda _: _flush)
     _replace(HarmonyParser, "count_reasoning_tokens", lambda _: _count_reasoning_tokens)
@@ -218,11 +195,12 @@ def _replace(owner: object, name: str, wrap: Callable[[Any], Callable[..., Any]]
 def self_test() -> None:
     """Raise `RuntimeError` unless the Harmony vocabulary is the real one; a wrong one fails silently."""
     encoding = get_encoding()  # type: ignore[no-untyped-call]
-    got = encoding.encode(REASONING_START, allowed_special="all")
+    opening = reasoning_parser.START
+    got = encoding.encode(opening, allowed_special="all")
     if got != [200005, 35644, 200008]:
-        raise RuntimeError(f"the Harmony vocabulary is wrong: {REASONING_START!r} encodes to {got}")
+        raise RuntimeError(f"the Harmony vocabulary is wrong: {opening!r} encodes to {got}")
     parser = StreamableParser(encoding, role=Role.ASSISTANT)
-    for token in encoding.encode(f"{REASONING_START}a{REASONING_END}", allowed_special="all"):
+    for token in encoding.encode(f"{opening}a{reasoning_parser.END}", allowed_special="all"):
         parser.process(token)
     if [message.channel for message in parser.messages] != ["analysis"]:
         raise RuntimeError("the Harmony parser does not read a well-formed message")

@@ -29,6 +29,8 @@ OBJECT_STORE_BYTES = 100 * 1024**2
 HEAD = {
     "RAY_enable_worker_prestart": "0",  # idle workers started ahead cost a second of CPU each
     "RAY_worker_niceness": "0",  # Ray would give its workers the leavings of every other program
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # vLLM would bind every engine to the same cores
+    "OMP_NUM_THREADS": "1",  # two engines and what serves them share the cores
 }
 """Ray settings for one small machine."""
 UNSET = ("VLLM_CPU_KVCACHE_SPACE", "RAY_ADDRESS")

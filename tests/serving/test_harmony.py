@@ -45,7 +45,7 @@ def parser(harmony: Any) -> Any:
     from vllm.tool_parsers.gptoss_tool_parser import GptOssToolParser  # noqa: PLC0415 - the same
 
     class Parser(HarmonyParser):
-        reasoning_parser_cls = harmony.CountedGptOssParser
+        reasoning_parser_cls = harmony.reasoning_parser.CountedGptOssParser
         tool_parser_cls = GptOssToolParser
 
     return Parser(SimpleNamespace(get_vocab=dict), None)  # type: ignore[no-untyped-call]
@@ -181,7 +181,9 @@ def test_three_words_of_thought_are_three_tokens(harmony: Any, parser: Any) -> N
     token_ids = ids(harmony, THOUGHT + CALL)
     whole(parser, token_ids)
     assert parser.count_reasoning_tokens(token_ids) == 3
-    assert harmony.CountedGptOssParser(SimpleNamespace()).count_reasoning_tokens(token_ids) == 3
+    assert (
+        harmony.reasoning_parser.CountedGptOssParser(SimpleNamespace()).count_reasoning_tokens(token_ids) == 3
+    )
 
 
 def test_portions_do_not_matter(harmony: Any, parser: Any) -> None:
@@ -215,7 +217,7 @@ def test_faults_are_counted_once_by_kind(harmony: Any, parser: Any, monkeypatch:
 
 def test_a_budget_has_its_markers(harmony: Any) -> None:
     """Without them vLLM refuses ``thinking_token_budget``; a longer end would cut into tool calls."""
-    made = harmony.CountedGptOssParser(SimpleNamespace())
+    made = harmony.reasoning_parser.CountedGptOssParser(SimpleNamespace())
     assert (made.reasoning_start_str, made.reasoning_end_str) == ("<|channel|>analysis<|message|>", "<|end|>")
 
 
