@@ -61,9 +61,11 @@ class EngineEdge:
         headers = dict(scope["headers"])
         path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
         if not hmac.compare_digest(headers.get(b"authorization", b""), self._authorization):
-            await self._refuse(send, 401, "invalid_api_key", "This replica serves its gateway only.")
-        elif ROUTES.get(path) != scope["method"]:
-            await self._refuse(send, 404, "unknown_url", "The replica has no such route.")
+            await self._refuse(send, 401, {"error": "Unauthorized"})
+        elif path not in ROUTES:
+            await self._refuse(send, 404, {"detail": "Not Found"})
+        elif scope["method"] != ROUTES[path]:
+            await self._refuse(send, 405, {"detail": "Method Not Allowed"})
         elif scope["method"] == "GET":
             await self._app(scope, receive, self._marking(send))
         else:
@@ -93,9 +95,9 @@ class EngineEdge:
 
         return mark
 
-    async def _refuse(self, send: Send, status: int, code: str, text: str) -> None:
-        error = {"message": text, "type": "invalid_request_error", "param": None, "code": code}
-        body = json.dumps({"error": error}).encode()
+    async def _refuse(self, send: Send, status: int, error: dict[str, str]) -> None:
+        """Answer in vLLM's own words, which the gateway translates like all that replicas say."""
+        body = json.dumps(error).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self._marking(send)({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
