@@ -68,7 +68,7 @@ def test_a_budget_ends_the_thoughts_of_chat(real_engine: Engine) -> None:
 
 
 def test_a_budget_ends_the_thoughts_of_responses(real_engine: Engine) -> None:
-    """vLLM ignores the field there."""
+    """Stock vLLM ignores the field there."""
     answer = json.loads(responses(real_engine, thinking_token_budget=BUDGET))
     assert answer["usage"]["output_tokens_details"]["reasoning_tokens"] == BUDGET
     assert [item["type"] for item in answer["output"]] == ["reasoning", "message"]
