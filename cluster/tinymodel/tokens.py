@@ -1,0 +1,73 @@
+"""Token-level tools for the corpus: the encoding, the words of a token list, and twins with and without a space."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from openai_harmony import HarmonyEncoding, HarmonyEncodingName, load_harmony_encoding
+
+from cluster.tinymodel import embedding, shape, vocabulary
+from cluster.tinymodel.embedding import Kind
+
+
+class Tokens:
+    """The Harmony encoding, with each ordinary token's bytes and kind.
+
+    TIKTOKEN_ENCODINGS_BASE must name `directory` before openai-harmony first loads the encoding.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.bytes = vocabulary.load(directory)
+        self.encoding: HarmonyEncoding = load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)
+        self._id = {token: index for index, token in enumerate(self.bytes)}
+
+    @cached_property
+    def kinds(self) -> list[Kind]:
+        """The kind of each ordinary token, by id."""
+        return [embedding.kind(token) for token in self.bytes]
+
+    @cached_property
+    def whole(self) -> list[int]:
+        """The ordinary ids whose bytes are valid UTF-8, so that text made of them exists."""
+        return [index for index, token in enumerate(self.bytes) if _is_text(token)]
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of ordinary text; control tokens in it stay text."""
+        return self.encoding.encode(text, disallowed_special=())
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of ordinary ids; broken UTF-8 becomes U+FFFD."""
+        return b"".join(self.bytes[index] for index in ids).decode("utf-8", errors="replace")
+
+    def last_word(self, ids: Sequence[int]) -> list[int]:
+        """Return the last word's ids in a message body: a token that begins one, and those that continue it.
+
+        Empty when the body holds no word.
+        """
+        kinds = [Kind.OTHER if index >= shape.START_OF_TEXT else self.kinds[index] for index in ids]
+        end = next((i + 1 for i in reversed(range(len(ids))) if kinds[i] is not Kind.OTHER), 0)
+        start = end
+        while start > 0 and kinds[start - 1] is not Kind.OTHER:
+            start -= 1
+            if kinds[start] is Kind.BEGINS:
+                break
+        return list(ids[start:end])
+
+    def spaced(self, word: Sequence[int]) -> list[int]:
+        """Return the word with a leading space, where its first token has such a twin."""
+        return self._twin(word, b" " + embedding.core(self.bytes[word[0]])) if word else []
+
+    def bare(self, word: Sequence[int]) -> list[int]:
+        """Return the word without its leading space, where its first token has such a twin."""
+        return self._twin(word, embedding.core(self.bytes[word[0]])) if word else []
+
+    def _twin(self, word: Sequence[int], first: bytes) -> list[int]:
+        return [self._id.get(first, word[0]), *word[1:]]
+
+
+def _is_text(token: bytes) -> bool:
+    try:
+        token.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
