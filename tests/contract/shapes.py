@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Any
 
 
@@ -57,3 +57,18 @@ def sequence(body: bytes) -> list[tuple[str | None, Any]]:
 
 def _payload(data: str) -> Any:
     return data if data == "[DONE]" else shape(json.loads(data))
+
+
+def differences(real: Any, simulated: Any, at: str = "") -> list[str]:
+    """Return where two shapes differ, each line with its path and both sides."""
+    if isinstance(real, dict) and isinstance(simulated, dict):
+        keys = sorted(real.keys() | simulated.keys())
+        return [
+            line
+            for key in keys
+            for line in differences(real.get(key, "absent"), simulated.get(key, "absent"), f"{at}.{key}")
+        ]
+    if isinstance(real, list | tuple) and isinstance(simulated, list | tuple):
+        pairs = zip_longest(real, simulated, fillvalue="absent")
+        return [line for n, pair in enumerate(pairs) for line in differences(*pair, f"{at}[{n}]")]
+    return [] if real == simulated else [f"{at}: real {real}, simulated {simulated}"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contract.shapes import events, sequence, shape
+from tests.contract.shapes import differences, events, sequence, shape
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ from tests.contract.shapes import events, sequence, shape
 def test_different_shapes_differ(one: object, other: object) -> None:
     """A missing key, a null, a type and an order all show."""
     assert shape(one) != shape(other)
+    assert differences(shape(one), shape(other))
+    assert not differences(shape(one), shape(one))
 
 
 def test_words_and_lengths_do_not_matter() -> None:

@@ -103,8 +103,9 @@ class ChatStream:
     def started(self) -> bytes:
         """Return one role chunk for each choice."""
         delta = {"role": "assistant", "content": ""}
+        prompt = {"prompt_token_ids": None, "prompt_text": None}
         return b"".join(
-            self._event([{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}])
+            self._event([{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}], **prompt)
             for index in range(len(self._generations))
         )
 
@@ -117,7 +118,9 @@ class ChatStream:
         finish = {"finish_reason": finish_reason(self._job, generation) if last else None}
         stop = {"stop_reason": stop_reason(generation)} if last else {}
         chunk = {"index": choice, "delta": delta, "logprobs": None, **finish, **stop, "token_ids": None}
-        return self._event([chunk])
+        # The fingerprint stands once in a stream: here, unless the usage chunk will carry it.
+        marked = last and not self._job.include_usage
+        return self._event([chunk], **({"system_fingerprint": FINGERPRINT} if marked else {}))
 
     def _delta(self, choice: int, token: Token) -> dict[str, Any]:
         hidden = {} if self._job.include_reasoning else {"reasoning": None}

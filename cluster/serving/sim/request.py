@@ -69,7 +69,7 @@ def _chat(read: ChatBody, body: dict[str, Any], context: Context) -> Job:
         max_tokens=_limit(limit, context.max_model_len - prompt_tokens),
         stream=bool(read.stream),
         include_usage=bool(options and options.include_usage),
-        choices=_choices(read.n),
+        choices=_choices(read),
         tools=tools,
         tool_choice=named or str(choice or "none"),
         named=named is not None,
@@ -181,10 +181,12 @@ def _limit(asked: int | None, room: int) -> int:
     return limit
 
 
-def _choices(n: int | None) -> int:
-    count = 1 if n is None else n
+def _choices(read: ChatBody) -> int:
+    count = 1 if read.n is None else read.n
     if count < 1:
         raise EngineError(f"n must be at least 1, got {count}.")
+    if count > 1 and read.temperature == 0:
+        raise EngineError(f"n must be 1 when using greedy sampling, got {count}.")
     return count
 
 

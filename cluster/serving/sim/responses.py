@@ -62,8 +62,8 @@ def _response(
     }
 
 
-def _or(value: Any, default: float) -> Any:
-    return default if value is None else value
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else float(value)
 
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:

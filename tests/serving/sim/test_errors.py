@@ -36,6 +36,7 @@ CASES: list[tuple[str, str, Any, tuple[int, str, str | None]]] = [
     ("top_p", RESPONSES, responses_body(top_p=0), (400, "BadRequestError", "top_p")),
     ("no output", CHAT, chat_body(max_tokens=0), (400, "BadRequestError", "max_tokens")),
     ("n", CHAT, chat_body(n=0), (400, "BadRequestError", None)),
+    ("n when greedy", CHAT, chat_body(n=2, temperature=0), (400, "BadRequestError", None)),
     ("not JSON", CHAT, b'{"model": ', (400, "Bad Request", "body.10")),
     ("empty", CHAT, b"", (400, "Bad Request", "body")),
     ("no messages", CHAT, {"model": "gpt-oss-120b"}, (400, "Bad Request", "body.messages")),
