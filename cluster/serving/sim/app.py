@@ -147,6 +147,7 @@ class SimulatedApp:
         try:
             if run.fault == "die":
                 raise internal(faults.DEAD_MESSAGE)
+            self._engine.check_room()
             if run.stream is None:
                 await self._whole(run, reply)
             else:

@@ -8,7 +8,7 @@ import anyio
 from cluster.core.engine import USAGE_COMMENT_EVERY_S, EngineLoad, render_usage
 from cluster.serving.sim import faults
 from cluster.serving.sim.clock import Clock
-from cluster.serving.sim.errors import internal
+from cluster.serving.sim.errors import busy, internal
 from cluster.serving.sim.faults import Fault
 from cluster.serving.sim.job import Job
 from cluster.serving.sim.scheduler import Scheduler
@@ -57,12 +57,18 @@ class Engine:
         """Output tokens that running and waiting requests are expected to need still."""
         return sum(max(0, run.expected_tokens - run.tally.total) for run in self._open)
 
+    def check_room(self) -> None:
+        """Raise `EngineError` 503 when the queue is full, before anything of the answer is sent."""
+        self._scheduler.check_room()
+
     async def run(self, run: Run, write: Write) -> None:
         """Generate all tokens of ``run``, writing events as they fall due.
 
         Raises `EngineError` when the queue is full or a fault says so, and `Broken` when the connection is to
         end without another byte. Cancelling frees the slot at once.
         """
+        if run.fault == "busy":
+            raise busy()
         self._open.add(run)
         try:
             async with self._scheduler.slot(run.job.priority):

@@ -10,12 +10,13 @@ from typing import Literal, cast, get_args
 
 from cluster.serving.sim.text import Generation, Token
 
-Fault = Literal["die", "reset", "hang", "stall", "cut", "harmony", "garbage", "control", "empty"]
+Fault = Literal["die", "reset", "hang", "stall", "cut", "harmony", "garbage", "control", "empty", "busy"]
 """``die``: 500 before the first byte. ``reset``: the socket is aborted before it. ``hang``: no byte ever.
 ``stall``: silence in the middle of the answer. ``cut``: the connection ends there without a last event.
 ``harmony``: a parse fault there: 500 when whole, an error event in a chat stream, a cut Responses stream.
 ``garbage``: events that are not JSON, or such a body. ``control``: Harmony's control tokens in the answer.
-``empty``: reasoning, then neither answer nor call."""
+``empty``: reasoning, then neither answer nor call. ``busy``: the queue fills just as the request reaches it:
+503 when whole, and in a stream, which has its 200 by then, an error as the first event."""
 
 WORDS: dict[str, Fault] = {f"fault-{name}": name for name in get_args(Fault)}
 """The words that order each fault."""

@@ -106,6 +106,22 @@ def test_an_empty_answer_has_reasoning_only(path: str, make: Any) -> None:
         assert [item["type"] for item in body["output"]] == ["reasoning"]
 
 
+def test_a_queue_that_fills_at_the_last_moment_is_the_first_event_of_a_chat_stream() -> None:
+    """A whole answer has the status; a stream has its 200 by then, and ends as a complete one."""
+    whole = call(_faulty(), CHAT, chat_body("fault-busy"))
+    streamed = call(_faulty(), CHAT, chat_body("fault-busy", stream=True))
+    assert (whole.status, streamed.status, streamed.events[0]["error"]["code"]) == (503, 200, 503)
+    assert streamed.lines[1:] == ["[DONE]"]
+    assert streamed.complete
+
+
+def test_a_queue_that_fills_at_the_last_moment_cuts_a_responses_stream() -> None:
+    """Two events have been sent by then, and no last one follows."""
+    streamed = call(_faulty(), RESPONSES, responses_body("fault-busy", stream=True))
+    assert [event["type"] for event in streamed.events] == ["response.created", "response.in_progress"]
+    assert not streamed.complete
+
+
 @pytest.mark.parametrize(("word", "events"), [("fault-hang", False), ("fault-stall", True)])
 def test_silence_lasts_until_the_client_leaves(word: str, events: bool) -> None:
     """A hang has no byte at all, a stall stops in the answer; both hold a slot until the client is gone."""
