@@ -13,9 +13,8 @@ from ray.serve.request_router import PendingRequest, RequestRouter, RunningRepli
 
 from cluster.core import hint, routing
 from cluster.serving.deploy import ROUTERS_PER_NODE
+from cluster.serving.meter import UNHINTED_TOKENS
 
-UNHINTED_TOKENS = 1000
-"""Expected output of a request without a hint: between the priors of low and medium effort."""
 MOST_PICKS = 4096
 """Picks kept for a replica that never reports; a reporting one keeps half a second's worth."""
 
