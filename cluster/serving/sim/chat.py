@@ -1,6 +1,7 @@
 """``/v1/chat/completions`` as vLLM 0.29 writes it, to the key and to which fields are null or absent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from cluster.serving.sim.errors import EngineError
@@ -21,7 +22,7 @@ def answer(job: Job, generations: Sequence[Generation], tally: Tally, envelope: 
         "choices": [_choice(job, index, generation) for index, generation in enumerate(generations)],
         "service_tier": None,
         "system_fingerprint": FINGERPRINT,
-        "usage": {**_usage(tally), "prompt_tokens_details": None},
+        "usage": _usage(tally, {"multimodal_tokens": None}),
         "prompt_logprobs": None,
         "prompt_token_ids": None,
         "prompt_text": None,
@@ -31,11 +32,13 @@ def answer(job: Job, generations: Sequence[Generation], tally: Tally, envelope: 
     }
 
 
-def _usage(tally: Tally) -> dict[str, Any]:
+def _usage(tally: Tally, nulls: Mapping[str, None] = MappingProxyType({})) -> dict[str, Any]:
+    """Return the usage; ``nulls`` are the prompt's details that only a whole answer spells out."""
     return {
         "prompt_tokens": tally.prompt,
         "total_tokens": tally.prompt + tally.total,
         "completion_tokens": tally.total,
+        "prompt_tokens_details": {"cached_tokens": 0, "created_cache_tokens": tally.prompt, **nulls},
         "completion_tokens_details": {"reasoning_tokens": tally.reasoning},
     }
 
