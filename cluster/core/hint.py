@@ -48,7 +48,8 @@ def render(hint: RouteHint) -> str:
     ]
     value = ";".join(part for part in parts if part)
     with_avoid = f"{value};x={hint.avoid}"
-    return with_avoid if hint.avoid and len(with_avoid) <= MAX_BYTES else value
+    fits = len(with_avoid) <= MAX_BYTES and ";" not in hint.avoid
+    return with_avoid if hint.avoid and fits else value
 
 
 def parse(value: str | None) -> RouteHint | None:

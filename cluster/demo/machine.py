@@ -9,7 +9,7 @@ from typing import Literal
 
 Engine = Literal["vllm", "sim"]
 
-NEEDED_MEMORY_GIB: Mapping[Engine, float] = {"vllm": 11.0, "sim": 3.0}
+NEEDED_MEMORY_GIB: Mapping[Engine, float] = {"vllm": 9.0, "sim": 3.0}
 """Memory that must be free, by engine: the measured peak of all processes, and a tenth on top."""
 NEEDED_DISK_GIB = 1.0
 """Disk for Ray's session folder (logs and sockets)."""

@@ -59,6 +59,7 @@ def response_usage(usage: dict[str, Any]) -> Usage:
 def response_object(response: dict[str, Any], *, see_reasoning: bool) -> dict[str, Any]:
     """Return a Responses object as a client may see it. Raises `HarmonyFault` for control tokens."""
     kept = {key: value for key, value in response.items() if key not in _ENGINE_RESPONSE_FIELDS}
+    kept["store"] = False  # vLLM leaves it out; clients that asked for storage are told
     kept["output"] = [
         item for item in response.get("output") or [] if see_reasoning or item.get("type") != "reasoning"
     ]

@@ -47,7 +47,8 @@ class Relay:
         self._settings, self._exchange, self._reply = settings, exchange, reply
         self._request, self._plan = request, plan
         tenant = exchange.caller.tenant if exchange.caller else ""
-        self._body = engine_body(request, plan, salt=_salt(settings.secret, tenant))
+        self._salt = _salt(settings.secret, tenant)
+        self._body = engine_body(request, plan, salt=self._salt)
 
     async def run(self, owned: Owned) -> None:
         """Answer the client. Raises `RequestFailed`."""
@@ -79,7 +80,7 @@ class Relay:
 
     async def _attempt(self, pool: str, attempt: int, avoid: str) -> None:
         settings, request, plan = self._settings, self._request, self._plan
-        hint = route_hint(request, plan, secret=settings.secret, attempt=attempt, avoid=avoid)
+        hint = route_hint(request, plan, salt=self._salt, attempt=attempt, avoid=avoid)
         headers = engine_headers(
             request_id=self._exchange.request_id, attempt=attempt, deadline_ms=plan.deadline_ms, hint=hint
         )

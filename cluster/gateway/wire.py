@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 
-from cluster.core.effort import Effort
 from cluster.core.engine import PRIORITY_HEADER, REQUEST_ID_HEADER
 from cluster.core.hint import HEADER as HINT_HEADER
 from cluster.core.hint import RouteHint, render
@@ -45,9 +44,9 @@ def _chat_fields(plan: Plan, *, stream: bool) -> dict[str, Any]:
     return {**fields, "stream_options": {"include_usage": True}} if stream else fields
 
 
-def route_hint(request: ParsedRequest, plan: Plan, *, secret: bytes, attempt: int, avoid: str) -> str:
-    """Return the value of ``x-route-hint`` for one attempt."""
-    level: Effort = plan.choice.level
+def route_hint(request: ParsedRequest, plan: Plan, *, salt: str, attempt: int, avoid: str) -> str:
+    """Return the value of ``x-route-hint`` for one attempt; ``salt`` is that of the tenant's prefix cache."""
+    level, secret = plan.choice.level, salt.encode()
     return render(
         RouteHint(
             effort=level,
