@@ -51,8 +51,8 @@ class CheckpointError(RuntimeError):
 def build(target: Path, *, vocabulary_dir: Path) -> Path:
     """Make the checkpoint directory `target` and return it; one that is current is kept as it is.
 
-    Takes about ten seconds and 400 MB. The directory is made beside `target` and renamed, so that no half-made one
-    is ever seen. Raises `VocabularyError` when `vocabulary_dir` lacks the intact vocabulary.
+    Takes about ten seconds and 400 MB. The directory is made beside `target` and renamed, so that no
+    half-made one is ever seen. Raises `VocabularyError` when `vocabulary_dir` lacks the intact vocabulary.
     """
     if is_current(target):
         return target
@@ -88,7 +88,7 @@ def check(target: Path) -> None:
 
 
 def damage(target: Path) -> list[str]:
-    """Return one sentence for each missing or changed file; raises `CheckpointError` without a readable manifest."""
+    """Return one sentence for each missing or changed file; raises `CheckpointError` without a manifest."""
     found = []
     for name, expected in _manifest(target)["files"].items():
         path = target / name
@@ -149,8 +149,11 @@ def _write_configuration(directory: Path) -> None:
 def _tokenizer(file: Path) -> Tokenizer:
     names = {token: name for name, token in _CONTROLS.items()}
     controls = [names.get(i, f"<|reserved_{i}|>") for i in range(shape.START_OF_TEXT, shape.VOCABULARY)]
-    converter = TikTokenConverter(vocab_file=str(file), pattern=_PATTERN, extra_special_tokens=controls)
-    return converter.converted()
+    converter: Any = TikTokenConverter(  # type: ignore[no-untyped-call]
+        vocab_file=str(file), pattern=_PATTERN, extra_special_tokens=controls
+    )
+    tokenizer: Tokenizer = converter.converted()
+    return tokenizer
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Completions as token ids, each with whether to learn it: what the tiny model should say.
 
-Tokens that something other than the model writes (a reasoning budget's forced `<|end|>`, what a grammar demands, noise)
-are given but not learned, so that the model learns to go on from them and never to write them.
+Tokens that something other than the model writes (a reasoning budget's forced `<|end|>`, what a grammar
+demands, noise) are given but not learned, so that the model learns to go on from them and never to write
+them.
 """
 
 import random
@@ -10,20 +11,23 @@ from dataclasses import dataclass, field
 from cluster.tinymodel import text
 from cluster.tinymodel.tokens import Tokens
 
+COPY_WEIGHT = 4.0
+"""Weight of a copied token in the loss: there are few beside the set phrases, and they are the hard ones."""
+
 
 @dataclass
 class Draft:
-    """Token ids and, beside each, whether it is learned and the id that must not compete with it (or -1)."""
+    """Token ids, each with its weight in the loss (0: given) and the id that must not compete (or -1)."""
 
     ids: list[int] = field(default_factory=list)
-    learned: list[bool] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
     excluded: list[int] = field(default_factory=list)
 
-    def add(self, ids: list[int], *, learn: bool = True, exclude: int = -1) -> None:
+    def add(self, ids: list[int], *, weight: float = 1.0, exclude: int = -1) -> None:
         """Append `ids`; `exclude` applies to the first of them."""
         if ids:
             self.ids += ids
-            self.learned += [learn] * len(ids)
+            self.weights += [weight] * len(ids)
             self.excluded += [exclude] + [-1] * (len(ids) - 1)
 
 
@@ -43,21 +47,19 @@ class JsonWriter:
         """Add punctuation or a literal; neighbouring pieces are encoded as one."""
         self._pending += piece
 
-    def atom(self, ids: list[int], *, learn: bool = True) -> None:
-        """Add the inside of a string: a key or a value."""
+    def atom(self, ids: list[int], *, weight: float = COPY_WEIGHT) -> None:
+        """Add the inside of a string: a key or a value, as a rule copied."""
         self.flush()
-        self._draft.add(ids, learn=learn)
+        self._draft.add(ids, weight=weight)
 
     def flush(self) -> None:
         """Encode what is pending; sometimes split it, as a grammar may force, with white space between."""
         piece, self._pending = self._pending, ""
         if len(piece) > 1 and self._rng.random() < self._noise:
             at = self._rng.randint(1, len(piece) - 1)
-            self._draft.add(self._tokens.encode(piece[:at]), learn=False)
+            self._draft.add(self._tokens.encode(piece[:at]), weight=0)
             if not (piece[at - 1].isalnum() and piece[at].isalnum()):
-                self._draft.add(
-                    self._tokens.encode(self._rng.choice(("", "", " ", "\n", "\n  "))), learn=False
-                )
+                self._draft.add(self._tokens.encode(self._rng.choice(("", "", " ", "\n", "\n  "))), weight=0)
             piece = piece[at:]
         self._draft.add(self._tokens.encode(piece) if piece else [])
 
@@ -65,13 +67,13 @@ class JsonWriter:
 def write_object(
     json_writer: JsonWriter, tokens: Tokens, rng: random.Random, word: list[int], depth: int = 0
 ) -> None:
-    """Write a random object whose strings repeat `word`; unknown keys are not learned, for a grammar forces them."""
+    """Write a random object whose strings repeat `word`; a grammar forces other keys, so none is learned."""
     json_writer.syntax("{")
     for index in range(rng.choice((1, 1, 1, 2, 2, 3, 4))):
         default = FIRST_KEY if index == 0 and depth == 0 else SECOND_KEY
         known = rng.random() < 0.5
         json_writer.syntax('"' if index == 0 else ',"')
-        json_writer.atom(tokens.encode(default if known else text.identifier(rng)), learn=known)
+        json_writer.atom(tokens.encode(default if known else text.identifier(rng)), weight=float(known))
         json_writer.syntax('":')
         write_value(json_writer, tokens, rng, word, depth)
     json_writer.syntax("}")
@@ -108,5 +110,5 @@ def write_string(json_writer: JsonWriter, rng: random.Random, tokens: Tokens, wo
     if rng.random() < 0.85:
         json_writer.atom(tokens.bare(word) or tokens.encode("none"))
     else:
-        json_writer.atom(tokens.encode(text.identifier(rng)), learn=False)
+        json_writer.atom(tokens.encode(text.identifier(rng)), weight=0)
     json_writer.syntax('"')

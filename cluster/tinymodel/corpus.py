@@ -1,8 +1,9 @@
-"""Training samples in Harmony, rendered as vLLM 0.29 renders a request (entrypoints/openai/parser/harmony_utils.py).
+"""Training samples in Harmony, rendered as vLLM 0.29 renders a request (its openai/parser/harmony_utils.py).
 
-What the tiny model says is fixed here. It thinks in numbered steps, more of them at a higher effort; it answers in one
-sentence that says what it is, its effort, and the last word it was given; offered tools, it calls the last one, with
-that word in each string; and where a grammar demands JSON it writes compact JSON that ends.
+What the tiny model says is fixed here. It thinks in numbered steps, more of them at a higher effort; it
+answers in one sentence that says what it is, its effort, and the last word it was given; offered tools, it
+calls the last one, with that word in each string; and where a grammar demands JSON it writes compact JSON
+that ends.
 """
 
 import random
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from openai_harmony import (
+from openai_harmony import (  # type: ignore[import-untyped]
     Author,
     Conversation,
     DeveloperContent,
@@ -23,7 +24,7 @@ from openai_harmony import (
 )
 
 from cluster.tinymodel import shape, text
-from cluster.tinymodel.completion import Draft, JsonWriter, write_object
+from cluster.tinymodel.completion import COPY_WEIGHT, Draft, JsonWriter, write_object
 from cluster.tinymodel.tokens import Tokens
 
 Effort = Literal["low", "medium", "high"]
@@ -65,7 +66,7 @@ class Sample:
 
     prompt: list[int]
     completion: list[int]
-    learned: list[bool]
+    weights: list[float]
     excluded: list[int]
     effort: Effort
 
@@ -75,11 +76,12 @@ def render(messages: list[Message], tokens: Tokens) -> list[int]:
     finals = [i for i, m in enumerate(messages) if m.author.role == Role.ASSISTANT and m.channel == "final"]
     last = finals[-1] if finals else -1
     kept = [m for i, m in enumerate(messages) if not (i < last and m.channel == "analysis")]
-    return tokens.encoding.render_conversation_for_completion(
+    ids: list[int] = tokens.encoding.render_conversation_for_completion(
         Conversation.from_messages(kept),
         Role.ASSISTANT,
         config=RenderConversationConfig(auto_drop_analysis=False),
     )
+    return ids
 
 
 def body(prompt: list[int]) -> list[int]:
@@ -120,7 +122,7 @@ class _Author:
             self._call(draft, word, tools, forced=answered)
         else:
             self._answer(draft, word)
-        return Sample(prompt, draft.ids, draft.learned, draft.excluded, self._effort)
+        return Sample(prompt, draft.ids, draft.weights, draft.excluded, self._effort)
 
     def _preamble(self, tools: list[Tool]) -> list[Message]:
         rng = self._rng
@@ -205,14 +207,14 @@ class _Author:
     def _steps(self, draft: Draft, word: list[int]) -> None:
         rng, encode = self._rng, self._tokens.encode
         draft.add(encode("It ends with:"))
-        draft.add(self._tokens.spaced(word) or encode(" nothing"))
+        draft.add(self._tokens.spaced(word) or encode(" nothing"), weight=COPY_WEIGHT)
         draft.add(encode("."))
         for number in range(1, rng.randint(*STEPS[self._effort]) + 1):
             draft.add(encode(f" Step {number}:"))
             draft.add(encode(" " + rng.choice(_THOUGHTS)))
 
     def _think(self, draft: Draft, word: list[int]) -> None:
-        """Add the analysis; in a third of the samples a budget cuts it, and its `<|end|>` is not the model's own."""
+        """Add the analysis; in a third of the samples a budget cuts it, and then writes its `<|end|>`."""
         rng, thought = self._rng, Draft()
         self._steps(thought, word)
         self._disturb(thought)
@@ -220,9 +222,9 @@ class _Author:
         keep = rng.randint(0, len(thought.ids)) if cut else len(thought.ids)
         draft.add([shape.CHANNEL, *self._tokens.encode("analysis"), shape.MESSAGE])
         draft.ids += thought.ids[:keep]
-        draft.learned += thought.learned[:keep]
+        draft.weights += thought.weights[:keep]
         draft.excluded += thought.excluded[:keep]
-        draft.add([shape.END], learn=keep == len(thought.ids))
+        draft.add([shape.END], weight=float(keep == len(thought.ids)))
 
     def _disturb(self, draft: Draft) -> None:
         """Replace a few tokens by random ones: a stray sample must not lead the model astray."""
@@ -231,21 +233,21 @@ class _Author:
             for _ in range(rng.randint(1, 3)):
                 at = rng.randrange(len(draft.ids))
                 draft.ids[at] = rng.choice((rng.randrange(shape.START_OF_TEXT), rng.choice(draft.ids)))
-                draft.learned[at] = False
+                draft.weights[at] = 0
 
     def _answer(self, draft: Draft, word: list[int]) -> None:
         encode = self._tokens.encode
         draft.add([shape.CHANNEL, *encode("final"), shape.MESSAGE])
         draft.add(encode(INTRODUCTION.format(self._effort)))
-        draft.add(self._tokens.spaced(word) or encode(" nothing"))
+        draft.add(self._tokens.spaced(word) or encode(" nothing"), weight=COPY_WEIGHT)
         draft.add([*encode("."), shape.RETURN])
 
     def _object(self, draft: Draft, word: list[int], *, tools: bool) -> None:
         """Add a final answer in JSON: a grammar writes its header, which the model alone never would."""
         encode = self._tokens.encode
         draft.add([shape.CHANNEL])
-        draft.add(encode("final"), learn=not tools)
-        draft.add(encode(" "), learn=True, exclude=shape.MESSAGE)
+        draft.add(encode("final"), weight=float(not tools))
+        draft.add(encode(" "), exclude=shape.MESSAGE)
         self._json_header(draft)
         writer = JsonWriter(draft, self._tokens, self._rng, noise=0.12)
         write_object(writer, self._tokens, self._rng, word)
@@ -255,8 +257,8 @@ class _Author:
     def _json_header(self, draft: Draft) -> None:
         """Add the content type, after its space: mostly `<|constrain|>json`, and what a grammar may force."""
         spelled = self._rng.random() < 0.15
-        draft.add([shape.CONSTRAIN], learn=True) if not spelled else None
-        draft.add([*self._tokens.encode("json")], learn=not spelled)
+        draft.add([shape.CONSTRAIN]) if not spelled else None
+        draft.add([*self._tokens.encode("json")], weight=float(not spelled))
         draft.add([shape.MESSAGE])
 
     def _call(self, draft: Draft, word: list[int], tools: list[Tool], *, forced: bool) -> None:
@@ -264,10 +266,10 @@ class _Author:
         rng, encode = self._rng, self._tokens.encode
         tool = tools[-1] if rng.random() < 0.85 else rng.choice(tools)
         draft.add([shape.CHANNEL])
-        draft.add(encode("commentary"), learn=not forced)
-        draft.add(encode(" to=functions"), learn=True)
+        draft.add(encode("commentary"), weight=float(not forced))
+        draft.add(encode(" to=functions"))
         draft.add(encode("."))
-        draft.add(self._tokens.bare(encode(" " + tool.name)), learn=tool is tools[-1])
+        draft.add(self._tokens.bare(encode(" " + tool.name)), weight=COPY_WEIGHT if tool is tools[-1] else 0)
         draft.add(encode(" "))
         self._json_header(draft)
         writer = JsonWriter(draft, self._tokens, rng, noise=0.05)

@@ -1,10 +1,10 @@
 """The embedding that is never trained: 201,088 rows, rebuilt from each token's bytes.
 
-A row is a *name*, 112 signs drawn from the SHA-256 of the token's text, beside 16 *features* (begins with a space,
-is a word, is a digit, …). The unembedding starts from the same rows, so that a circuit which copies one token
-copies every token, seen in training or not; and the features tell the model what kind of token it never saw. A word
-with and without its leading space has one name and differs in a feature alone: the model can copy ` Paris` out of a
-sentence into `{"city":"Paris"}`.
+A row is a *name*, 112 signs drawn from the SHA-256 of the token's text, beside 16 *features* (begins with a
+space, is a word, is a digit, …). The unembedding starts from the same rows, so that a circuit which copies
+one token copies every token, seen in training or not; and the features tell the model what kind of token it
+never saw. A word with and without its leading space has one name and differs in a feature alone: the model
+can copy ` Paris` out of a sentence into `{"city":"Paris"}`.
 
 Everything here is exact in bfloat16 and needs no random generator, so every machine builds the same bytes.
 """

@@ -32,7 +32,7 @@ _SENTENCES = (
     "Vertel me iets over {} alsjeblieft",
     "Kerro minulle {} lyhyesti",
     "Opowiedz mi o {} jutro",
-    "Bana {} hakkında bilgi ver",
+    "Bana {} anlat",
     "ช่วยอธิบาย {} หน่อย",
     "Hãy giải thích {} cho tôi",
     "def f(x):\n    return {}",
@@ -52,7 +52,6 @@ _ENDINGS = (
     "!",
     "…",
     "。",
-    "？",
     ")",
     '"',
     ".\n",
@@ -63,7 +62,12 @@ _ENDINGS = (
     '"}',
     "'",
 )
-_PEOPLE = "Anna Ben Chen Dora Erik Fatima Goran Hana Ivan Jana Kofi Lena Maya Noor Omar Priya Tariq Yuki Zoe".split()
+# fmt: off
+_PEOPLE = (
+    "Anna", "Ben", "Chen", "Dora", "Erik", "Fatima", "Goran", "Hana", "Ivan", "Jana", "Kofi", "Lena",
+    "Maya", "Noor", "Omar", "Priya", "Tariq", "Yuki", "Zoe",
+)
+# fmt: on
 COMMON = 24_000
 """Ids below this are frequent words and pieces; the rest of the vocabulary is rare."""
 
@@ -71,7 +75,7 @@ COMMON = 24_000
 def word(rng: random.Random, tokens: Tokens) -> str:
     """Return one random word, common or rare, in any script, with the space it may begin with."""
     draw = rng.random()
-    if draw < 0.15:
+    if draw < 0.05:
         return " " + rng.choice(_PEOPLE)
     index = rng.choice(tokens.whole)
     if draw < 0.6:
@@ -90,9 +94,9 @@ def words(rng: random.Random, tokens: Tokens, count: int) -> str:
 def message(rng: random.Random, tokens: Tokens, *, longest: int = 60) -> str:
     """Return a user's or a developer's text of about one to `longest` words, never empty."""
     draw = rng.random()
-    if draw < 0.5:
+    if draw < 0.4:
         text = rng.choice(_SENTENCES).format(word(rng, tokens).strip())
-        if rng.random() < 0.3:
+        if rng.random() < 0.75:
             text += words(rng, tokens, rng.randint(1, 6))
     else:
         text = words(rng, tokens, 1 + int(longest * rng.random() ** 2.5))
@@ -117,15 +121,23 @@ def tool_result(rng: random.Random, tokens: Tokens) -> str:
     return json.dumps(value, ensure_ascii=rng.random() < 0.3, separators=separators)
 
 
+# fmt: off
 _VERBS = (
-    "get search lookup find create send list read run query fetch calculate check convert book order cancel update delete "
-    "add remove open call load save translate compare plan show set make test sum lock stop start"
-).split()
+    "get", "search", "lookup", "find", "create", "send", "list", "read", "run", "query", "fetch",
+    "calculate", "check", "convert", "book", "order", "cancel", "update", "delete", "add", "remove",
+    "open", "call", "load", "save", "translate", "compare", "plan", "show", "set", "make", "test", "sum",
+    "lock", "stop", "start",
+)
+# fmt: on
+# fmt: off
 _NOUNS = (
-    "weather city query text name user id time date price location ticket order file page code number amount country "
-    "language message title status email table value key data report unit day product address limit topic account "
-    "event document team source target path url question answer word city_name user_id start_date max_results"
-).split()
+    "weather", "city", "query", "text", "name", "user", "id", "time", "date", "price", "location",
+    "ticket", "order", "file", "page", "code", "number", "amount", "country", "language", "message",
+    "title", "status", "email", "table", "value", "key", "data", "report", "unit", "day", "product",
+    "address", "limit", "topic", "account", "event", "document", "team", "source", "target", "path",
+    "url", "question", "answer", "word", "city_name", "user_id", "start_date", "max_results",
+)
+# fmt: on
 
 
 def identifier(rng: random.Random) -> str:

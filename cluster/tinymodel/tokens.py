@@ -1,10 +1,14 @@
-"""Token-level tools for the corpus: the encoding, the words of a token list, and twins with and without a space."""
+"""Token-level tools for the corpus: the encoding, last words, and twins with and without a space."""
 
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from openai_harmony import HarmonyEncoding, HarmonyEncodingName, load_harmony_encoding
+from openai_harmony import (  # type: ignore[import-untyped]
+    HarmonyEncoding,
+    HarmonyEncodingName,
+    load_harmony_encoding,
+)
 
 from cluster.tinymodel import embedding, shape, vocabulary
 from cluster.tinymodel.embedding import Kind
@@ -33,7 +37,8 @@ class Tokens:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ordinary text; control tokens in it stay text."""
-        return self.encoding.encode(text, disallowed_special=())
+        ids: list[int] = self.encoding.encode(text, disallowed_special=())
+        return ids
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of ordinary ids; broken UTF-8 becomes U+FFFD."""

@@ -1,8 +1,9 @@
-"""Train the tiny model: `python -m cluster.tinymodel.train --vocabulary DIR --out cluster/tinymodel/weights.safetensors`.
+"""Train the tiny model: `python -m cluster.tinymodel.train --vocabulary DIR --out FILE`.
 
-Only the blocks are trained, and the embedding and unembedding rows of the tokens that the model itself writes; all
-other rows keep their seed (embedding.py). The loss samples the unembedding: the learned rows, the batch's own tokens
-and some others, each of which stands for the share of the vocabulary that it was drawn from.
+Only the blocks are trained, and the embedding and unembedding rows of the tokens that the model itself
+writes; all other rows keep their seed (embedding.py). The loss samples the unembedding: the learned rows,
+the batch's own tokens and some others, each of which stands for the share of the vocabulary that it was
+drawn from.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,11 @@ LEARNED_FROM = 3000
 """Samples whose learned completions decide which rows are trained."""
 LEARNED_LEAST = 12
 """A token seen less often in them keeps its seed rows: the model copies it, it does not know it."""
+FRAMING_SHARE = 0.12
+"""A token in at least this share of the prompts is syntax."""
 NEGATIVES = 3000
-BATCH_TOKENS = 6000
+BATCH_TOKENS = 5000
+REPORT_EVERY = 20
 PEAK_RATE = 3e-3
 SHARPNESS = 2.5
 """Factor on the logits: at temperature 1.0 the model samples as a trained one would at 0.4."""
@@ -72,28 +76,34 @@ def batches(stream: Iterator[Sample]) -> Iterator[list[Sample]]:
 
 
 def loss_of(model: TinyModel, batch: list[Sample], generator: torch.Generator) -> tuple[Tensor, float]:
-    """Return the mean loss over the learned tokens, and the share of them that the model would choose."""
+    """Return the mean loss over the learned tokens, and the share of the copied ones that it would choose."""
     length = max(len(s.prompt) + len(s.completion) for s in batch)
     ids = torch.full((len(batch), length), shape.END_OF_TEXT)
     where: list[tuple[int, int]] = []
+    weight: list[float] = []
     excluded: list[int] = []
     for row, sample in enumerate(batch):
         whole = sample.prompt + sample.completion
         ids[row, : len(whole)] = torch.tensor(whole)
-        for offset, learned in enumerate(sample.learned):
-            if learned:
+        for offset, value in enumerate(sample.weights):
+            if value:
+                weight.append(value)
                 where.append((row, len(sample.prompt) + offset))
                 excluded.append(sample.excluded[offset])
     index = torch.tensor(where)
     targets = ids[index[:, 0], index[:, 1]]
     hidden = model.blocks(model.rows(ids, output=False), positions(batch, length, generator))
-    return sampled_loss(
-        model, hidden[index[:, 0], index[:, 1] - 1], targets, torch.tensor(excluded), ids, generator
+    pool = draw_candidates(model, torch.cat([torch.unique(ids), targets]), generator)
+    losses, right = sampled_loss(
+        model, hidden[index[:, 0], index[:, 1] - 1], targets, torch.tensor(excluded), pool
     )
+    weights_of = torch.tensor(weight)
+    copied = weights_of > 1
+    return (losses * weights_of).sum() / weights_of.sum(), float(right[copied].float().mean())
 
 
 def positions(batch: list[Sample], length: int, generator: torch.Generator) -> Tensor:
-    """Return positions; in some rows they jump inside the prompt, as if it were thousands of tokens longer."""
+    """Return positions; in some rows they jump in the prompt, as if it were thousands of tokens longer."""
     result = torch.arange(length).repeat(len(batch), 1)
     for row, sample in enumerate(batch):
         if torch.rand((), generator=generator) < 0.3:
@@ -102,42 +112,41 @@ def positions(batch: list[Sample], length: int, generator: torch.Generator) -> T
     return result
 
 
-def sampled_loss(
-    model: TinyModel,
-    hidden: Tensor,
-    targets: Tensor,
-    excluded: Tensor,
-    ids: Tensor,
-    generator: torch.Generator,
-) -> tuple[Tensor, float]:
-    """Return the sampled-softmax loss and accuracy of `hidden` [n, HIDDEN] for `targets` [n]."""
-    known = torch.cat([model.trained, ids.unique(), targets]).unique()
+def draw_candidates(model: TinyModel, seen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return the sorted ids that surely compete (trained or `seen`), and others drawn from all the rest."""
+    known = torch.unique(torch.cat([model.trained, seen]))
     drawn = torch.randint(len(model.seed_rows), (NEGATIVES,), generator=generator)
-    drawn = drawn[~torch.isin(drawn, known)]
-    candidates = torch.cat([known, drawn])
-    weight = math.log((len(model.seed_rows) - len(known)) / len(drawn))
-    bias = torch.cat([torch.zeros(len(known)), torch.full((len(drawn),), weight)])
-    logits = hidden @ model.rows(candidates, output=True).T + bias
+    return known, drawn[~torch.isin(drawn, known)]
+
+
+def sampled_loss(
+    model: TinyModel, hidden: Tensor, targets: Tensor, excluded: Tensor, pool: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of each row of `hidden` [n, HIDDEN], and whether its target would be chosen."""
+    known, drawn = pool
+    candidates = torch.cat(pool)
+    stands_for = math.log((len(model.seed_rows) - len(known)) / len(drawn))
+    logits = hidden @ model.rows(candidates, output=True).T
+    logits = logits + torch.cat([torch.zeros(len(known)), torch.full((len(drawn),), stands_for)])
     logits = logits.masked_fill(candidates[None] == excluded[:, None], -1e9)
     wanted = torch.searchsorted(known, targets)
-    loss = functional.cross_entropy(logits, wanted)
-    return loss, float((logits.argmax(dim=-1) == wanted).float().mean())
+    return functional.cross_entropy(logits, wanted, reduction="none"), logits.argmax(dim=-1) == wanted
 
 
 def trained_tokens(tokens: Tokens) -> list[int]:
-    """Return the ids whose rows are trained: what the model writes often, and what frames a conversation."""
-    counts = np.zeros(shape.VOCABULARY, dtype=int)
+    """Return the ids whose rows are trained: set phrases, and what frames a conversation or declares a tool.
+
+    A copied token keeps its seed rows, or the model would learn which words are frequent instead of copying.
+    """
+    written = np.zeros(shape.VOCABULARY, dtype=int)
+    framing = np.zeros(shape.VOCABULARY, dtype=int)
     for sample in itertools.islice(samples(tokens, SEED + 1), LEARNED_FROM):
-        for token, learned in zip(sample.completion, sample.learned, strict=True):
-            counts[token] += learned
-        counts[sample.prompt] += 1
-    framing = counts >= LEARNED_FROM * 0.9
-    written = np.zeros_like(framing)
-    for sample in itertools.islice(samples(tokens, SEED + 2), LEARNED_FROM):
-        written[[t for t, ok in zip(sample.completion, sample.learned, strict=True) if ok]] = True
-    frequent = (counts >= LEARNED_LEAST) & written
-    frequent[[*range(shape.START_OF_TEXT, shape.CALL + 1)]] = True
-    return [int(i) for i in np.flatnonzero(framing | frequent)]
+        for token, weight in zip(sample.completion, sample.weights, strict=True):
+            written[token] += weight == 1
+        framing[list(set(sample.prompt))] += 1
+    chosen = (written >= LEARNED_LEAST) | (framing >= LEARNED_FROM * FRAMING_SHARE)
+    chosen[shape.START_OF_TEXT : shape.CALL + 1] = True
+    return [int(i) for i in np.flatnonzero(chosen)]
 
 
 def learning_rate(done: float, step: int) -> float:
@@ -147,32 +156,26 @@ def learning_rate(done: float, step: int) -> float:
     )
 
 
-def train(tokens: Tokens, *, steps: int, seed: int, report_every: int) -> TinyModel:
-    """Train for `steps` steps and return the model; prints progress to standard error."""
+def train(tokens: Tokens, *, steps: int, seed: int, report: Callable[[str], object]) -> TinyModel:
+    """Train for `steps` steps and return the model; `report` gets a line now and then."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model = TinyModel(torch.from_numpy(weights.seed_rows(tokens.bytes)), trained_tokens(tokens))
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.0)
     started, losses, right = time.monotonic(), 0.0, 0.0
-    print(
-        f"training {len(model.trained)} rows and {sum(p.numel() for p in model.blocks.parameters())} others",
-        file=sys.stderr,
-    )
     for step, batch in enumerate(itertools.islice(batches(samples(tokens, seed)), steps)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step / steps, step)
         loss, accuracy = loss_of(model, batch, generator)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses, right = losses + loss.item(), right + accuracy
-        if (step + 1) % report_every == 0:
-            print(
-                f"step {step + 1}/{steps} loss {losses / report_every:.4f} right {right / report_every:.4f} "
-                f"{time.monotonic() - started:.0f} s",
-                file=sys.stderr,
-                flush=True,
+        if (step + 1) % REPORT_EVERY == 0:
+            report(
+                f"step {step + 1}/{steps} loss {losses / REPORT_EVERY:.4f} copied {right / REPORT_EVERY:.4f} "
+                f"{time.monotonic() - started:.0f} s\n"
             )
             losses, right = 0.0, 0.0
     return model
@@ -197,15 +200,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the safetensors file to write")
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--report-every", type=int, default=20)
     arguments = parser.parse_args()
     os.environ["TIKTOKEN_ENCODINGS_BASE"] = str(arguments.vocabulary)
-    torch.set_num_threads(2)
     model = train(
-        Tokens(arguments.vocabulary),
-        steps=arguments.steps,
-        seed=arguments.seed,
-        report_every=arguments.report_every,
+        Tokens(arguments.vocabulary), steps=arguments.steps, seed=arguments.seed, report=sys.stderr.write
     )
     weights.save(trained_part(model, SHARPNESS), arguments.out)
 

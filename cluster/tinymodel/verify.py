@@ -1,21 +1,28 @@
 """Verify a served tiny model through its OpenAI endpoint: vLLM's own port, or the gateway.
 
-`verify` asks and `score` judges. Every prompt is one that training never saw, the temperature is 1.0, and an answer
-counts as strict when the server parsed it without an error, it ended by itself, and its text holds no control token;
-where the engine returns token ids, also when openai-harmony's strict parser takes all of them.
+`verify` asks and `score` judges. Every prompt is one that training never saw, the temperature is 1.0, and an
+answer counts as strict when the server parsed it without an error, it ended by itself, and its text holds no
+control token; where the engine returns token ids, also when openai-harmony's strict parser takes all of
+them.
 """
 
 import asyncio
 import json
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from typing import Any, Literal
 
 from openai import AsyncOpenAI, OpenAIError
-from openai_harmony import HarmonyEncodingName, HarmonyError, Role, StreamableParser, load_harmony_encoding
+from openai_harmony import (  # type: ignore[import-untyped]
+    HarmonyEncodingName,
+    HarmonyError,
+    Role,
+    StreamableParser,
+    load_harmony_encoding,
+)
 
 Effort = Literal["low", "medium", "high"]
 Task = Literal["chat", "turns", "tool_call", "tool_answer", "schema", "budget"]
@@ -25,7 +32,7 @@ BUDGET_TOKENS = 20
 
 @dataclass(frozen=True)
 class Answer:
-    """What one request gave. `reasoning_tokens` is None where the server does not say; `fault` is None when strict."""
+    """What a request gave; `reasoning_tokens` is None where hidden, `fault` is None when strict."""
 
     task: Task
     effort: Effort
@@ -59,7 +66,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Report:
-    """The verdict: rates by task and effort (`chat/low`), reasoning lengths by effort, distinct chat answers."""
+    """The verdict: rates by task and effort (`chat/low`), reasoning by effort, distinct chat answers."""
 
     rates: dict[str, Rate]
     reasoning: dict[Effort, Length]
@@ -80,7 +87,7 @@ class Report:
 
 
 def score(answers: Sequence[Answer], *, least_share: float = 0.99) -> Report:
-    """Judge answers: every rate at least `least_share`, reasoning that grows with the effort, answers that differ."""
+    """Judge answers: rates of at least `least_share`, reasoning that grows with effort, distinct answers."""
     rates: dict[str, Rate] = {}
     for key in dict.fromkeys((a.task, a.effort) for a in answers):
         group = [a for a in answers if (a.task, a.effort) == key]
@@ -121,11 +128,14 @@ def verify(
 ) -> Report:
     """Ask a served tiny model and return the report.
 
-    `prompts` chat answers at each effort, and a tenth as many of each other task. With `direct` the endpoint is vLLM's
-    own: token ids are parsed strictly, and a reasoning budget of 20 tokens is tried (it needs a reasoning parser that
-    names Harmony's markers). Errors of single requests are counted in the report, never raised.
+    `prompts` chat answers at each effort, and a tenth as many of each other task. With `direct` the endpoint
+    is vLLM's own: token ids are parsed strictly, and a reasoning budget of 20 tokens is tried (it needs a
+    reasoning parser that names Harmony's markers). Errors of single requests are counted in the report,
+    never raised.
     """
-    return score(asyncio.run(_ask_all(base_url, api_key, model, prompts, direct, concurrency)))
+    return score(
+        asyncio.run(_connect(base_url, api_key, model, prompts, direct=direct, concurrency=concurrency))
+    )
 
 
 _TEMPLATES = (
@@ -145,9 +155,9 @@ _TEMPLATES = (
     "Dimmi tutto quello che sai su {}",
     "Wat vind jij eigenlijk van {}?",
     "Что ты думаешь про {}?",
-    "Напиши короткое письмо о {}",
+    "Напиши короткое письмо про {}",
     "あなたは{}が好きですか",
-    "为什么大家都喜欢{}？",
+    "为什么大家都喜欢{}",
     "왜 사람들은 {} 좋아하나요?",
     "ما رأيك في {}؟",
     "आप {} के बारे में क्या सोचते हैं?",
@@ -158,15 +168,51 @@ _TEMPLATES = (
     "Please keep this in mind for the rest of our conversation, since it will matter later: {}",
 )
 _SUBJECTS = (
-    "Lisbon|volcanoes|quarterly budgets|Zürich|penguins|rétroplanning|Пушкин|量子力学|서울|القاهرة|दिल्ली|croissants|"
-    "Kubernetes|blockchain|Łódź|the Baltic Sea|naïve Bayes|tulips|Grand-Bassam|übermorgen|lactose|42 dragons|"
-    "Mondrian|sourdough|0.5 mg ibuprofen|İstanbul|Ångström|thermodynamics|jazz|Ouagadougou|moonlight|Çeşme|"
-    "free software|the third invoice|Schrödinger|πλατεία|Київ|東京タワー|Hà Nội|ภูเก็ต"
-).split("|")
+    "Lisbon",
+    "volcanoes",
+    "quarterly budgets",
+    "Zürich",
+    "penguins",
+    "rétroplanning",
+    "Пушкин",
+    "量子力学",
+    "서울",
+    "القاهرة",
+    "दिल्ली",
+    "croissants",
+    "Kubernetes",
+    "blockchain",
+    "Łódź",
+    "the Baltic Sea",
+    "naïve Bayes",
+    "tulips",
+    "Grand-Bassam",
+    "übermorgen",
+    "lactose",
+    "42 dragons",
+    "Mondrian",
+    "sourdough",
+    "0.5 mg ibuprofen",
+    "İstanbul",
+    "Ångström",
+    "thermodynamics",
+    "jazz",
+    "Ouagadougou",
+    "moonlight",
+    "Çeşme",
+    "free software",
+    "the third invoice",
+    "Schrödinger",
+    "πλατεία",
+    "Київ",
+    "東京タワー",
+    "Hà Nội",
+    "ภูเก็ต",
+)
 
 
 def unseen_prompts(count: int, seed: int = 1) -> list[str]:
-    """Return `count` prompts in some twenty languages, the same for the same seed; none is in the training text."""
+    """Return `count` prompts in some twenty languages, by seed; none is in the training text."""
     rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
     prompts = []
     for template, _ in zip(cycle(_TEMPLATES), range(count), strict=False):
@@ -211,25 +257,26 @@ class _Server:
     limit: asyncio.Semaphore
 
 
-async def _ask_all(
-    base_url: str, api_key: str, model: str, prompts: int, direct: bool, concurrency: int
+async def _connect(
+    base_url: str, api_key: str, model: str, prompts: int, *, direct: bool, concurrency: int
 ) -> list[Answer]:
     async with AsyncOpenAI(base_url=base_url, api_key=api_key, timeout=300, max_retries=0) as client:
-        server = _Server(client, model, direct, asyncio.Semaphore(concurrency))
-        few = max(prompts // 10, 4)
-        waiting = []
-        for seed, effort in enumerate(EFFORTS):
-            waiting += [_chat(server, effort, p) for p in unseen_prompts(prompts, seed)]
-            waiting += [_turns(server, effort, p) for p in unseen_prompts(few, seed + 10)]
-            waiting += [
-                _schema(server, effort, p, s)
-                for p, s in zip(unseen_prompts(few, seed + 20), cycle(_SCHEMAS), strict=False)
-            ]
-            waiting += [_tool_call(server, effort, p) for p in unseen_prompts(few, seed + 30)]
-            waiting += [_tool_answer(server, effort, p) for p in unseen_prompts(few, seed + 40)]
-            if direct:
-                waiting += [_budget(server, effort, p) for p in unseen_prompts(few, seed + 50)]
-        return list(await asyncio.gather(*waiting))
+        return await _ask_all(_Server(client, model, direct, asyncio.Semaphore(concurrency)), prompts)
+
+
+async def _ask_all(server: _Server, prompts: int) -> list[Answer]:
+    few = max(prompts // 10, 4)
+    waiting: list[Awaitable[Answer]] = []
+    for seed, effort in enumerate(EFFORTS):
+        waiting += [_chat(server, effort, prompt) for prompt in unseen_prompts(prompts, seed)]
+        waiting += [_turns(server, effort, prompt) for prompt in unseen_prompts(few, seed + 10)]
+        pairs = zip(unseen_prompts(few, seed + 20), cycle(_SCHEMAS), strict=False)
+        waiting += [_schema(server, effort, prompt, schema) for prompt, schema in pairs]
+        waiting += [_tool_call(server, effort, prompt) for prompt in unseen_prompts(few, seed + 30)]
+        waiting += [_tool_answer(server, effort, prompt) for prompt in unseen_prompts(few, seed + 40)]
+        if server.direct:
+            waiting += [_budget(server, effort, prompt) for prompt in unseen_prompts(few, seed + 50)]
+    return list(await asyncio.gather(*waiting))
 
 
 @dataclass(frozen=True)

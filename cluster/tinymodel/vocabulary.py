@@ -85,7 +85,7 @@ def _dump(harmony_dir: Path) -> bytes:
         )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-c", _DUMP, str(SIZE)]
-    result = subprocess.run(  # noqa: S603 - our own interpreter and our own program
+    result = subprocess.run(
         command,
         env=environment | {"PYTHONPATH": str(harmony_dir), "PYTHONSAFEPATH": "1"},
         capture_output=True,

@@ -1,7 +1,8 @@
 """The trained part as shipped, and the checkpoint's tensors made of it.
 
-bfloat16 is handled as its 16 bits, in numpy, so that building needs no torch. The shipped file holds the blocks under
-their names in the checkpoint, and three tensors more: the ids of the trained rows, and those rows.
+bfloat16 is handled as its 16 bits, in numpy, so that building needs no torch. The shipped file holds the
+blocks under their names in the checkpoint, and three tensors more: the ids of the trained rows, and those
+rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ def to_bits(values: Floats) -> Bits:
 
 
 def seed_rows(vocabulary: Sequence[bytes]) -> Floats:
-    """Return the unscaled seed rows of the whole vocabulary, [VOCABULARY, HIDDEN], control tokens included."""
+    """Return the unscaled seed rows of the vocabulary and the control tokens, [VOCABULARY, HIDDEN]."""
     controls = [b"<|control %d|>" % token for token in range(shape.START_OF_TEXT, shape.VOCABULARY)]
     return embedding.rows([*vocabulary, *controls])
 
@@ -54,7 +55,7 @@ def save(trained: Trained, path: Path) -> None:
 
 def load(path: Path = SHIPPED) -> Trained:
     """Read the trained part."""
-    tensors = dict(safetensors.deserialize(path.read_bytes()))
+    tensors = dict(safetensors.deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
 
     def bits(name: str) -> Bits:
         return np.frombuffer(tensors[name]["data"], dtype=np.uint16).reshape(tensors[name]["shape"])
@@ -92,3 +93,4 @@ def _write(
         for name, values in held.items()
     }
     safetensors.serialize_file(specs, str(path), metadata)
+    path.chmod(0o644)  # safetensors makes it private; a service of another user must be able to read it

@@ -114,6 +114,15 @@ def test_the_shipped_part_is_small() -> None:
     assert weights.SHIPPED.stat().st_size <= 4_000_000
 
 
+def test_the_shipped_part_has_the_shape_of_the_code() -> None:
+    """Weights of another shape than config.json's would be an unloadable checkpoint."""
+    trained = weights.load()
+    query = trained.blocks["model.layers.0.self_attn.q_proj.weight"]
+    assert query.shape == (shape.HEADS * shape.HEAD_DIM, shape.HIDDEN)
+    assert sum(name.endswith("mlp.router.weight") for name in trained.blocks) == shape.LAYERS
+    assert trained.inputs.shape == trained.outputs.shape == (len(trained.ids), shape.HIDDEN)
+
+
 def test_bits_round_to_the_nearest_bfloat16() -> None:
     """Ties go to the even neighbour, as in torch."""
     values = np.array([1.0, -0.5, 1.00390625, 1.01171875, 3.1415927, 0.0], dtype=np.float32)

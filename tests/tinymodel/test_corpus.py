@@ -1,10 +1,19 @@
-"""Every training sample is a conversation as vLLM renders it and a completion that Harmony's strict parser takes."""
+"""A training sample is a conversation as vLLM renders it, and a completion that parses strictly."""
 
 import json
 from itertools import islice
 
 import pytest
-from openai_harmony import Message, Role, StreamableParser, TextContent
+from openai_harmony import (  # type: ignore[import-untyped]
+    Author,
+    DeveloperContent,
+    Message,
+    ReasoningEffort,
+    Role,
+    StreamableParser,
+    SystemContent,
+    TextContent,
+)
 
 from cluster.tinymodel import corpus, shape
 from cluster.tinymodel.corpus import Sample
@@ -30,11 +39,11 @@ def text_of(message: Message) -> str:
     """Return a message's text."""
     content = message.content[0]
     assert isinstance(content, TextContent)
-    return content.text
+    return str(content.text)
 
 
 def is_json(message: Message) -> bool:
-    """Return whether the header says JSON; openai-harmony reads `<|constrain|>json` as part of the recipient."""
+    """Return whether the header says JSON; openai-harmony takes `<|constrain|>json` for the recipient."""
     return "json" in f"{message.content_type} {message.recipient}"
 
 
@@ -42,7 +51,7 @@ def test_every_completion_parses_strictly_and_ends_once(tokens: Tokens, samples:
     """A completion is an analysis and one more message, and only its last token is a stop token."""
     for sample in samples:
         messages = parse(tokens, sample.completion)
-        assert [m.channel for m in messages][0] == "analysis"
+        assert messages[0].channel == "analysis"
         assert len(messages) == 2
         assert [t for t in sample.completion if t in shape.STOP_TOKENS] == sample.completion[-1:]
 
@@ -58,7 +67,7 @@ def test_reasoning_grows_with_the_effort(tokens: Tokens, samples: list[Sample]) 
     lengths: dict[str, list[int]] = {effort: [] for effort in corpus.EFFORTS}
     for sample in samples:
         end = sample.completion.index(shape.END)
-        if sample.learned[end]:
+        if sample.weights[end]:
             lengths[sample.effort].append(end - 3)
     assert max(lengths["low"]) < min(lengths["medium"])
     assert max(lengths["medium"]) < min(lengths["high"])
@@ -66,18 +75,18 @@ def test_reasoning_grows_with_the_effort(tokens: Tokens, samples: list[Sample]) 
 
 def test_a_cut_is_never_learned(samples: list[Sample]) -> None:
     """An `<|end|>` that a budget forces is given and not learned, and what follows it is learned."""
-    cut = [s for s in samples if not s.learned[s.completion.index(shape.END)]]
+    cut = [s for s in samples if not s.weights[s.completion.index(shape.END)]]
     assert len(cut) > 100
     for sample in cut:
         end = sample.completion.index(shape.END)
         assert sample.completion[end + 1] == shape.START
-        assert sample.learned[end + 1]
+        assert sample.weights[end + 1]
 
 
 def test_reasoning_is_cut_at_any_token(samples: list[Sample]) -> None:
     """Cuts leave anything from nothing to nearly all of the reasoning."""
     kept = {
-        s.completion.index(shape.END) - 3 for s in samples if not s.learned[s.completion.index(shape.END)]
+        s.completion.index(shape.END) - 3 for s in samples if not s.weights[s.completion.index(shape.END)]
     }
     assert 0 in kept
     assert len(kept) > 25
@@ -151,10 +160,9 @@ def test_twins_differ_in_the_space_alone(tokens: Tokens) -> None:
 
 @pytest.mark.e2e
 def test_rendering_is_that_of_vllm(tokens: Tokens) -> None:
-    """vLLM renders a chat with tools, reasoning and results to the ids that the corpus trains on."""
-    from openai_harmony import Author, DeveloperContent, ReasoningEffort, SystemContent
-    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionToolsParam
-    from vllm.entrypoints.openai.parser import harmony_utils
+    """The engine renders a chat with tools, reasoning and results to the ids that the corpus trains on."""
+    protocol = pytest.importorskip("vllm.entrypoints.openai.chat_completion.protocol")
+    harmony_utils = pytest.importorskip("vllm.entrypoints.openai.parser.harmony_utils")
 
     tool = corpus.Tool("get_weather", "Weather.", {"city": {"type": "string"}}, required=True)
     schema = {
@@ -172,7 +180,7 @@ def test_rendering_is_that_of_vllm(tokens: Tokens) -> None:
         {"role": "assistant", "content": None, "reasoning": "new thoughts", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
     ]
-    offered = ChatCompletionToolsParam.model_validate({"type": "function", "function": function})
+    offered = protocol.ChatCompletionToolsParam.model_validate({"type": "function", "function": function})
     preamble = harmony_utils.build_harmony_preamble(
         instructions="Be kind.", tools=[offered], reasoning_effort="low"
     )
@@ -180,7 +188,7 @@ def test_rendering_is_that_of_vllm(tokens: Tokens) -> None:
         [*preamble, *harmony_utils.parse_chat_inputs_to_harmony_messages(chat)]
     )
 
-    today = preamble[0].content[0].conversation_start_date  # type: ignore[union-attr]
+    today = preamble[0].content[0].conversation_start_date
     system = (
         SystemContent.new()
         .with_reasoning_effort(ReasoningEffort.LOW)
