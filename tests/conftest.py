@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import openai
@@ -33,12 +33,19 @@ class Demo:
     research_key: str
     """Key of one that may."""
     logs: Path
+    clients: dict[str, openai.OpenAI] = field(default_factory=dict)
 
-    def client(self, key: str | None = None, retries: int = 0) -> openai.OpenAI:
+    def client(self, key: str | None = None) -> openai.OpenAI:
         """Return the official client, unmodified, for the demo tenant or for another ``key``."""
-        return openai.OpenAI(
-            base_url=self.base_url, api_key=key or self.key, max_retries=retries, timeout=120
-        )
+        key = key or self.key
+        if key not in self.clients:
+            self.clients[key] = openai.OpenAI(base_url=self.base_url, api_key=key, max_retries=0, timeout=120)
+        return self.clients[key]
+
+    def close(self) -> None:
+        """Close every client."""
+        for client in self.clients.values():
+            client.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +100,16 @@ def stop_demo(process: "subprocess.Popen[bytes]") -> None:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """Real Ray Serve, two pools of real vLLM, and the gateway: started once for all end-to-end tests."""
     if running := os.environ.get(REUSE):
-        yield read_demo(Path(running))
+        found = read_demo(Path(running))
+        yield found
+        found.close()
         return
     state = tmp_path_factory.mktemp("demo")
     output = state / "output.log"
     process = start_demo(state, "vllm", output)
-    yield wait_for_demo(process, state, output)
+    started = wait_for_demo(process, state, output)
+    yield started
+    started.close()
     stop_demo(process)
 
 

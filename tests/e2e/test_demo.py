@@ -71,6 +71,7 @@ def test_the_demo_starts_soon_answers_and_ends_whole(
     answer = demo.client().chat.completions.create(
         model="gpt-oss-20b", messages=[{"role": "user", "content": "Hello"}]
     )
+    demo.close()
     ours = started_by(process)
     process.send_signal(number)
     assert process.wait(timeout=60) == status
