@@ -1,0 +1,143 @@
+"""The command line: what it prints, and the exit status that scripts rely on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from cluster import settings
+from cluster.cli import app
+from cluster.stores.key_files import KeyFiles, load_pepper
+from tests.test_settings import RIGHT
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Return a right settings document, with its pepper and its key directory."""
+    (tmp_path / "pepper").write_text("p" * 40)
+    auth = {"keys": {"path": str(tmp_path / "keys")}, "pepper_file": str(tmp_path / "pepper")}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**RIGHT, "auth": auth}))
+    return path
+
+
+def run(*arguments: str, status: int = 0) -> Any:
+    """Run a command, check its exit status and return the result."""
+    result = runner.invoke(app, list(arguments))
+    assert result.exit_code == status, result.output
+    return result
+
+
+def test_a_right_document_passes(config: Path) -> None:
+    """``check-config`` says that a right document is right, and names its pools."""
+    assert "gpt-oss-20b" in run("check-config", str(config)).stdout
+
+
+def test_a_wrong_document_is_a_finding(tmp_path: Path) -> None:
+    """``check-config`` leaves with 1 and names each mistake by its path in the file."""
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({**RIGHT, "gatewya": {}}))
+    assert "gatewya: unknown key" in run("check-config", str(path), status=1).stderr
+    told = json.loads(run("check-config", str(path), "--json", status=1).stdout)
+    assert told["ok"] is False
+
+
+def test_the_schema_is_the_settings_model(config: Path) -> None:
+    """``schema`` prints the JSON Schema of the settings document."""
+    told = json.loads(run("schema").stdout)
+    assert told["properties"].keys() == settings.load(config).model_dump().keys()
+
+
+def test_profiles_tell_a_reason_for_every_flag() -> None:
+    """``profiles`` lists models, profiles and flags, each with its reason."""
+    rows = json.loads(run("profiles", "--json").stdout)
+    assert {"gpt-oss-120b", "gpt-oss-20b"} <= {row["model"] for row in rows}
+    assert all(row["reason"] for row in rows)
+
+
+def test_a_tenant_gets_a_key_that_works(config: Path) -> None:
+    """Onboarding is two commands; the key that the second one prints is good at once."""
+    run(
+        "tenants",
+        "set",
+        "search",
+        "--max-effort",
+        "medium",
+        "--tokens-per-min",
+        "5000",
+        "--config",
+        str(config),
+    )
+    key = run("keys", "create", "search", "--label", "ci", "--config", str(config)).stdout.strip()
+    document = settings.load(config)
+    store = KeyFiles(
+        document.auth.keys.path,
+        load_pepper(document.auth.pepper_file),
+        defaults=document.limits.defaults,
+        clock=lambda: 0.0,
+    )
+    store.refresh()
+    caller = store.find(key)
+    assert caller is not None
+    assert (caller.tenant, caller.max_effort, caller.limits.tokens_per_min) == ("search", "medium", 5000)
+
+
+def test_a_key_is_narrowed_within_its_tenant(config: Path) -> None:
+    """What is not given is the tenant's; what would go beyond it is refused."""
+    run("tenants", "set", "search", "--max-effort", "medium", "--config", str(config))
+    run("keys", "create", "search", "--model", "gpt-oss-20b", "--config", str(config))
+    [key] = json.loads(run("keys", "list", "--json", "--config", str(config)).stdout)
+    assert key["scopes"]["max_effort"] == "medium"
+    assert key["scopes"]["models"] == ["gpt-oss-20b"]
+    refused = run("keys", "create", "search", "--max-effort", "high", "--config", str(config), status=1)
+    assert "max_effort" in refused.stderr
+
+
+def test_a_revoked_key_is_listed_as_such(config: Path) -> None:
+    """``keys revoke`` is for good; the list keeps the key, without any secret."""
+    run("tenants", "set", "search", "--config", str(config))
+    made = json.loads(run("keys", "create", "search", "--json", "--config", str(config)).stdout)
+    run("keys", "revoke", made["key_id"], "--config", str(config))
+    listed = run("keys", "list", "--json", "--config", str(config)).stdout
+    assert json.loads(listed)[0]["state"] == "revoked"
+    assert made["key"] not in listed
+    assert "digest" not in listed
+
+
+def test_a_rotated_key_has_two_live_secrets(config: Path) -> None:
+    """``keys rotate`` prints another key under the same id; both are live for a while."""
+    run("tenants", "set", "search", "--config", str(config))
+    made = json.loads(run("keys", "create", "search", "--json", "--config", str(config)).stdout)
+    again = run("keys", "rotate", made["key_id"], "--config", str(config)).stdout.strip()
+    assert again != made["key"]
+    assert json.loads(run("keys", "list", "--json", "--config", str(config)).stdout)[0]["secrets"] == 2
+
+
+def test_a_tenant_with_live_keys_stays(config: Path) -> None:
+    """``tenants remove`` is refused while a key lives, and says what to do first."""
+    run("tenants", "set", "search", "--config", str(config))
+    run("keys", "create", "search", "--config", str(config))
+    assert "keys revoke" in run("tenants", "remove", "search", "--config", str(config), status=1).stderr
+
+
+def test_an_unknown_tenant_is_a_finding(config: Path) -> None:
+    """A key for a tenant that is not there is refused with the command that creates it."""
+    refused = run("keys", "create", "nobody", "--config", str(config), status=1)
+    assert "tenants set nobody" in refused.stderr
+
+
+@pytest.mark.parametrize("command", [("gateway",), ("keys", "list"), ("tenants", "list")])
+def test_a_missing_document_is_told(command: tuple[str, ...], tmp_path: Path) -> None:
+    """A command that needs the document says where it looked and how to name another."""
+    result = run(*command, "--config", str(tmp_path / "nowhere.yaml"), status=1)
+    assert "nowhere.yaml: no such file" in result.stderr
+
+
+def test_a_misspelt_option_is_a_usage_error() -> None:
+    """A wrong option leaves with 2."""
+    run("schema", "--jsno", status=2)
