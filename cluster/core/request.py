@@ -13,7 +13,7 @@ import orjson
 from cluster.core.body import decode
 from cluster.core.fields import CHAT, RESPONSES, check_fields
 from cluster.core.invalid import InvalidRequest, missing
-from cluster.core.tools import require_tool
+from cluster.core.tools import held_tools, require_tool
 
 __all__ = ["Endpoint", "InvalidRequest", "ParsedRequest", "parse_request"]
 
@@ -117,10 +117,12 @@ def _forwarded(
     checked: Mapping[str, Any], table: Mapping[str, Any], tool_names: frozenset[str]
 ) -> dict[str, Any]:
     fields = {name: value for name, value in checked.items() if table[name].forwarded}
+    output_format = checked.get("text", {}).get("format")
     if not tool_names:  # vLLM refuses an empty list, and a choice without tools
         for name in ("tools", "tool_choice", "parallel_tool_calls"):
             fields.pop(name, None)
-    output_format = checked.get("text", {}).get("format")
+    elif output_format is None and "response_format" not in checked:  # strict tools would override either
+        fields["tools"] = held_tools(fields["tools"])
     if output_format is not None:
         fields["text"] = {"format": output_format}
     return fields

@@ -46,6 +46,23 @@ _SINGLES = frozenset(
         "else",
     )
 )
+_HELD = frozenset(
+    (
+        *(
+            "type",
+            "properties",
+            "required",
+            "additionalProperties",
+            "items",
+            "enum",
+            "const",
+            "anyOf",
+            "$ref",
+        ),
+        *("$defs", "description", "title", "default", "examples"),
+    )
+)
+"""Keywords that a grammar holds an answer to, or that ask nothing of it."""
 _COUNTS = frozenset(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"))
 _NAMED_GROUP = re.compile(r"\(\?<(?=[A-Za-z_])")
 """ECMAScript's named group, which Python spells with a P."""
@@ -70,6 +87,17 @@ def check_schema(schema: dict[str, Any]) -> None:
         if not level:
             return
     raise SchemaError(f"schemas are nested deeper than {MAX_LEVELS} levels")
+
+
+def is_held(schema: dict[str, Any]) -> bool:
+    """Whether a grammar surely holds an answer to all of ``schema``, which `check_schema` has passed."""
+    level: list[Any] = [schema]
+    while level:
+        nodes = [node for node in level if type(node) is dict]
+        if any(key not in _HELD for node in nodes for key in node):
+            return False
+        level = [inner for node in nodes for _, inner in _check_node("", node, schema)]
+    return True
 
 
 def _check_node(place: str, node: Any, root: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from cluster.core.checks import array, boolean, mapping, members, name, string, text
 from cluster.core.invalid import InvalidRequest, missing, shown, unknown, unsupported, wrong_type, wrong_value
-from cluster.core.schema import SchemaError, check_schema
+from cluster.core.schema import SchemaError, check_schema, is_held
 
 MAX_TOOLS = 128
 """OpenAI's limit."""
@@ -57,6 +57,15 @@ def require_tool(choice: Any, tool_names: frozenset[str]) -> None:
             )
 
 
+def held_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return tools with ``strict: true`` where the client did not say and a grammar can hold the schema.
+
+    The engine then holds a call to an offered name and to its schema. Left alone, gpt-oss writes a malformed
+    call now and then, which ends as an error.
+    """
+    return [_held(tool) if "name" in tool else _held_inside(tool) for tool in tools]
+
+
 def response_format(value: Any, path: str) -> dict[str, Any] | None:
     """Check the ``response_format`` of a chat; None for plain text, which is the default."""
     inner = mapping(value, path)
@@ -89,6 +98,14 @@ def _tools(value: Any, path: str, check: Callable[[Any, str], tuple[str, dict[st
             )
         tools[tool_name] = tool
     return list(tools.values())
+
+
+def _held(function: dict[str, Any]) -> dict[str, Any]:
+    return {"strict": True, **function} if is_held(function["parameters"]) else function
+
+
+def _held_inside(tool: dict[str, Any]) -> dict[str, Any]:
+    return {**tool, "function": _held(tool["function"])}
 
 
 def _chat_tool(value: Any, path: str) -> tuple[str, dict[str, Any]]:

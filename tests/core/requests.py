@@ -20,7 +20,12 @@ PARAMETERS: dict[str, Any] = {
 }
 CHAT_TOOL: dict[str, Any] = {
     "type": "function",
-    "function": {"name": "get_weather", "description": "The weather", "parameters": PARAMETERS},
+    "function": {
+        "name": "get_weather",
+        "description": "The weather",
+        "parameters": PARAMETERS,
+        "strict": True,
+    },
 }
 RESPONSE_TOOL: dict[str, Any] = {
     "type": "function",

@@ -106,7 +106,7 @@ def test_no_tools_no_choice(endpoint: Endpoint) -> None:
 def test_a_tool_without_parameters_takes_none() -> None:
     """Leaving the parameters out means an empty list of them, and the engine is told so."""
     (tool,) = parsed("responses", response(tools=[{"type": "function", "name": "now"}])).fields["tools"]
-    assert tool == {"type": "function", "name": "now", "parameters": {"type": "object", "properties": {}}}
+    assert tool["parameters"] == {"type": "object", "properties": {}}
 
 
 def test_plain_text_is_the_default_format() -> None:
