@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.cli.common import CACHE, JsonOption, fail, print_json
+from cluster.vocabulary import VARIABLE, VocabularyError
 
 if TYPE_CHECKING:
     from cluster.tinymodel.verify import Report
@@ -35,7 +36,7 @@ def vocabulary(
 
     try:
         typer.echo(rebuilder.rebuild(target, harmony_dir=harmony_dir))
-    except rebuilder.VocabularyError as error:
+    except VocabularyError as error:
         fail(str(error))
 
 
@@ -46,11 +47,10 @@ def build(
 ) -> None:
     """Assemble the checkpoint directory; does nothing when it is there and whole."""
     from cluster.tinymodel import build as assembly  # noqa: PLC0415 - loads numpy and tokenizers
-    from cluster.tinymodel.vocabulary import VocabularyError  # noqa: PLC0415 - the same
 
     try:
         typer.echo(assembly.build(target, vocabulary_dir=vocabulary_dir))
-    except (assembly.CheckpointError, VocabularyError) as error:
+    except VocabularyError as error:
         fail(str(error))
 
 
@@ -60,14 +60,18 @@ def verify(
     key_file: Annotated[Path, typer.Option(help="File with its API key.")],
     model: Annotated[str, typer.Option(help="Model name to ask for.")] = "gpt-oss-120b",
     prompts: Annotated[int, typer.Option(min=1, help="Chat prompts at each effort.")] = 300,
+    direct: Annotated[
+        bool,
+        typer.Option(help="The endpoint is a replica itself: parse its token ids strictly too."),
+    ] = False,
     vocabulary_dir: VocabularyOption = CACHE / "vocabulary",
     json: JsonOption = False,
 ) -> None:
     """Ask a served checkpoint hundreds of unseen questions; exit status 1 when too many answers fail."""
-    os.environ["TIKTOKEN_ENCODINGS_BASE"] = str(vocabulary_dir.resolve())
+    os.environ[VARIABLE] = str(vocabulary_dir.resolve())
     from cluster.tinymodel import verify as verifier  # noqa: PLC0415 - reads the variable, loads Harmony
 
-    report = verifier.verify(base_url, key_file.read_text().strip(), model, prompts=prompts)
+    report = verifier.verify(base_url, key_file.read_text().strip(), model, prompts=prompts, direct=direct)
     if json:
         print_json(report.as_dict())
     else:

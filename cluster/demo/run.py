@@ -18,12 +18,13 @@ from types import FrameType
 
 from rich.console import Console
 
-from cluster import processes
+from cluster import processes, vocabulary
 from cluster.demo import document, machine, ready
 from cluster.demo.children import Child, DemoError, lines, spawn
 from cluster.demo.document import State
 from cluster.demo.machine import Engine, Ports
 from cluster.demo.progress import Progress
+from cluster.tinymodel import manifest
 
 START_LIMIT_S = 600.0
 """A start that takes longer is given up: several times what two vLLM engines need on two cores."""
@@ -49,8 +50,7 @@ def run(options: Options) -> int:
     console, state = Console(stderr=True), State(options.state)
     try:
         document.prepare(state)
-        if problems := machine.inspect(options.engine, options.ports, state.folder):
-            raise DemoError("\n".join(problems))
+        _check(options, state)
         with _everything_ends(state, console), _stoppable():
             children = _start(options, state, console)
             while True:
@@ -62,6 +62,18 @@ def run(options: Options) -> int:
     except DemoError as failure:
         console.print(f"[red]The demo failed.[/red] {failure}", highlight=False)
         return 1
+
+
+def _check(options: Options, state: State) -> None:
+    """Raise `DemoError` for whatever would fail later: better now than after a minute."""
+    if problems := machine.inspect(options.engine, options.ports, state.folder):
+        raise DemoError("\n".join(problems))
+    if options.engine == "vllm":
+        try:
+            manifest.check(options.checkpoint)
+            vocabulary.check(options.vocabulary)
+        except (manifest.CheckpointError, vocabulary.VocabularyError) as error:
+            raise DemoError(f"{error} (`make setup` does it).") from error
 
 
 def _start(options: Options, state: State, console: Console) -> list[Child]:
@@ -93,7 +105,7 @@ def _follow(serving: Child, gateway: Child, progress: Progress) -> None:
         if event.get("status") == "ready":
             waiting.discard(event["application"])
             progress.done(f"{event['application']} is up")
-        progress.doing(f"waiting for {' and '.join(sorted(waiting))}")
+        progress.doing(f"waiting for {' and '.join(sorted(waiting))}" if waiting else "almost ready")
 
 
 def _first_answer(ports: Ports, keys: Mapping[str, str], model: str, children: list[Child]) -> str:

@@ -1,14 +1,13 @@
 """Is what a replica is about to load complete: the checkpoint's files and the Harmony vocabulary."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-VOCABULARY_FILE = "o200k_base.tiktoken"
-VOCABULARY_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
-"""Of the file that openai-harmony downloads, and itself demands."""
+from cluster import vocabulary
+from cluster.vocabulary import VARIABLE
+
 STOP_TOKENS = {200002, 200012}
 """``<|return|>`` and ``<|call|>``; mirrors from before the second was added break tool calls (vLLM 22519)."""
 
@@ -19,18 +18,15 @@ class CheckpointError(RuntimeError):
 
 def require_vocabulary(folder: Path | None) -> None:
     """Raise `CheckpointError` unless ``folder``, or the environment's, holds the vocabulary, intact."""
-    variable = "TIKTOKEN_ENCODINGS_BASE"
-    named = folder or (Path(os.environ[variable]) if os.environ.get(variable) else None)
+    named = folder or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
     if named is None:
         raise CheckpointError(
-            f"no vocabulary: set serving.vocabulary_dir or {variable} to the folder of {VOCABULARY_FILE}"
+            f"no vocabulary: set serving.vocabulary_dir or {VARIABLE} to the folder of {vocabulary.FILE_NAME}"
         )
-    path = named / VOCABULARY_FILE
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; copy {VOCABULARY_FILE} there")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != VOCABULARY_SHA256:
-        raise CheckpointError(f"{path}: SHA-256 is {found}, not {VOCABULARY_SHA256}; copy the file again")
+    try:
+        vocabulary.check(named)
+    except vocabulary.VocabularyError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def require_checkpoint(folder: Path) -> None:

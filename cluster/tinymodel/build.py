@@ -13,10 +13,8 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
-from cluster.tinymodel import embedding, shape, vocabulary, weights
-
-MANIFEST = "manifest.json"
-MEND = "run `gpt-oss-cluster demo-model build` to make it anew"
+from cluster import vocabulary as published
+from cluster.tinymodel import embedding, manifest, shape, vocabulary, weights
 
 _CONTROLS = {
     "<|startoftext|>": shape.START_OF_TEXT,
@@ -44,10 +42,6 @@ _PATTERN = "|".join(
 """How o200k splits text before merging, as in tiktoken's definition of the encoding."""
 
 
-class CheckpointError(RuntimeError):
-    """The checkpoint directory is incomplete or damaged."""
-
-
 def build(target: Path, *, vocabulary_dir: Path) -> Path:
     """Make the checkpoint directory `target` and return it; one that is current is kept as it is.
 
@@ -63,9 +57,9 @@ def build(target: Path, *, vocabulary_dir: Path) -> Path:
         directory.mkdir()
         weights.write_checkpoint(weights.checkpoint(weights.load(), tokens), directory / "model.safetensors")
         _write_configuration(directory)
-        _tokenizer(vocabulary.check(vocabulary_dir)).save(str(directory / "tokenizer.json"), pretty=False)
-        files = {path.name: _sha256(path) for path in sorted(directory.iterdir())}
-        _write_json(directory / MANIFEST, {"recipe": recipe(), "files": files})
+        _tokenizer(published.check(vocabulary_dir)).save(str(directory / "tokenizer.json"), pretty=False)
+        files = {path.name: manifest.sha256(path) for path in sorted(directory.iterdir())}
+        _write_json(directory / manifest.MANIFEST, {"recipe": recipe(), "files": files})
         if target.exists():
             shutil.move(target, Path(made) / "replaced")
         directory.replace(target)
@@ -75,54 +69,22 @@ def build(target: Path, *, vocabulary_dir: Path) -> Path:
 def is_current(target: Path) -> bool:
     """Return whether `target` is whole and made by this version of the code from the shipped weights."""
     try:
-        return _manifest(target)["recipe"] == recipe() and not damage(target)
-    except CheckpointError:
+        return manifest.read(target)["recipe"] == recipe() and not manifest.damage(target)
+    except manifest.CheckpointError:
         return False
-
-
-def check(target: Path) -> None:
-    """Raise `CheckpointError` when a file of the checkpoint is missing or has the wrong hash."""
-    found = damage(target)
-    if found:
-        raise CheckpointError(f"{'; '.join(found)}: {MEND}")
-
-
-def damage(target: Path) -> list[str]:
-    """Return one sentence for each missing or changed file; raises `CheckpointError` without a manifest."""
-    found = []
-    for name, expected in _manifest(target)["files"].items():
-        path = target / name
-        if not path.is_file():
-            found.append(f"{path} is missing")
-        elif (actual := _sha256(path)) != expected:
-            found.append(f"{path} has SHA-256 {actual}, not {expected}")
-    return found
 
 
 def recipe() -> str:
     """Return a digest of all that decides the checkpoint's bytes."""
     parts = [
         weights.SHIPPED.read_bytes(),
-        vocabulary.SHA256.encode(),
+        published.SHA256.encode(),
         *(
             Path(module).read_bytes()
             for module in (__file__, embedding.__file__, shape.__file__, weights.__file__)
         ),
     ]
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
-
-
-def _manifest(target: Path) -> dict[str, Any]:
-    path = target / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing: {MEND}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {MEND}") from error
-    if not isinstance(manifest.get("files"), dict) or not manifest["files"]:
-        raise CheckpointError(f"{path} lists no files: {MEND}")
-    return manifest
 
 
 def _write_configuration(directory: Path) -> None:
@@ -158,8 +120,3 @@ def _tokenizer(file: Path) -> Tokenizer:
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,9 +1,9 @@
 """Training samples in Harmony, rendered as vLLM 0.29 renders a request (its openai/parser/harmony_utils.py).
 
 What the tiny model says is fixed here. It thinks in numbered steps, more of them at a higher effort; it
-answers in one sentence that says what it is, its effort, and the last word it was given; offered tools, it
-calls the last one, with that word in each string; and where a grammar demands JSON it writes compact JSON
-that ends.
+answers in one sentence that says what it is, its effort, and the last word it was given (of a long word, its
+last token); offered tools, it calls the last one, with that word in each string; and where a grammar demands
+JSON it writes compact JSON that ends.
 """
 
 import random
@@ -40,6 +40,13 @@ _THOUGHTS = (
     "A demo has little to add.",
     "This needs no long list.",
 )
+Opening = Literal["plain", "tools", "answered"]
+OPENINGS: dict[Opening, str] = {
+    "plain": "It ends with:",
+    "tools": "A tool can take:",
+    "answered": "The tool said:",
+}
+"""How the analysis begins: it says what was asked, while that is near, so that the end can look here."""
 INTRODUCTION = "I am the tiny demo model, at {} effort. Last word:"
 
 
@@ -114,7 +121,7 @@ class _Author:
         prompt = render(messages, self._tokens)
         word = self._tokens.last_word(body(prompt))
         draft = Draft()
-        self._think(draft, word)
+        self._think(draft, word, "answered" if answered else "tools" if tools else "plain")
         draft.add([shape.START, *self._tokens.encode("assistant")])
         if rng.random() < 0.16:
             self._object(draft, word, tools=bool(tools) and not answered)
@@ -201,22 +208,23 @@ class _Author:
 
     def _reasoning_text(self) -> str:
         draft = Draft()
-        self._steps(draft, self._tokens.encode(text.word(self._rng, self._tokens)))
+        opening = self._rng.choice(tuple(OPENINGS))
+        self._steps(draft, self._tokens.encode(text.word(self._rng, self._tokens)), opening)
         return self._tokens.text(draft.ids[: self._rng.randint(1, len(draft.ids))])
 
-    def _steps(self, draft: Draft, word: list[int]) -> None:
+    def _steps(self, draft: Draft, word: list[int], opening: Opening) -> None:
         rng, encode = self._rng, self._tokens.encode
-        draft.add(encode("It ends with:"))
+        draft.add(encode(OPENINGS[opening]))
         draft.add(self._tokens.spaced(word) or encode(" nothing"), weight=COPY_WEIGHT)
         draft.add(encode("."))
         for number in range(1, rng.randint(*STEPS[self._effort]) + 1):
             draft.add(encode(f" Step {number}:"))
             draft.add(encode(" " + rng.choice(_THOUGHTS)))
 
-    def _think(self, draft: Draft, word: list[int]) -> None:
+    def _think(self, draft: Draft, word: list[int], opening: Opening) -> None:
         """Add the analysis; in a third of the samples a budget cuts it, and then writes its `<|end|>`."""
         rng, thought = self._rng, Draft()
-        self._steps(thought, word)
+        self._steps(thought, word, opening)
         self._disturb(thought)
         cut = rng.random() < 0.33
         keep = rng.randint(0, len(thought.ids)) if cut else len(thought.ids)

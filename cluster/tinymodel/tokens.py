@@ -1,5 +1,6 @@
 """Token-level tools for the corpus: the encoding, last words, and twins with and without a space."""
 
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -45,18 +46,16 @@ class Tokens:
         return b"".join(self.bytes[index] for index in ids).decode("utf-8", errors="replace")
 
     def last_word(self, ids: Sequence[int]) -> list[int]:
-        """Return the last word's ids in a message body: a token that begins one, and those that continue it.
+        """Return the last token of a message body that is a word or ends one; empty when the body has none.
 
-        Empty when the body holds no word.
+        One token, not the whole word: a model this small that copies several tends to repeat the last.
         """
-        kinds = [Kind.OTHER if index >= shape.START_OF_TEXT else self.kinds[index] for index in ids]
-        end = next((i + 1 for i in reversed(range(len(ids))) if kinds[i] is not Kind.OTHER), 0)
-        start = end
-        while start > 0 and kinds[start - 1] is not Kind.OTHER:
-            start -= 1
-            if kinds[start] is Kind.BEGINS:
-                break
-        return list(ids[start:end])
+        words = (
+            index
+            for index in reversed(ids)
+            if index < shape.START_OF_TEXT and self.kinds[index] is not Kind.OTHER
+        )
+        return list(itertools.islice(words, 1))
 
     def spaced(self, word: Sequence[int]) -> list[int]:
         """Return the word with a leading space, where its first token has such a twin."""

@@ -230,7 +230,9 @@ _TOOL = {
             "type": "object",
             "properties": {"cuisine": {"type": "string", "description": "The kind of food"}},
             "required": ["cuisine"],
+            "additionalProperties": False,
         },
+        "strict": True,
     },
 }
 _SCHEMAS: tuple[dict[str, Any], ...] = (

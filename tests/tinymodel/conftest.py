@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.tinymodel import vocabulary
+from cluster import vocabulary
 from cluster.tinymodel.tokens import Tokens
 
 ROOT = Path(__file__).parents[2]

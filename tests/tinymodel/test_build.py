@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.tinymodel import build, embedding, shape, vocabulary, weights
-from cluster.tinymodel.build import CheckpointError
+from cluster.tinymodel import build, embedding, manifest, shape, weights
 from cluster.tinymodel.embedding import Kind
+from cluster.vocabulary import VocabularyError
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_generation_stops_at_all_three_tokens(checkpoint: Path) -> None:
 def test_two_builds_give_the_same_bytes(checkpoint: Path, vocabulary_dir: Path, tmp_path: Path) -> None:
     """Nothing in it depends on time, place or chance."""
     other = build.build(tmp_path / "again", vocabulary_dir=vocabulary_dir)
-    assert (other / build.MANIFEST).read_bytes() == (checkpoint / build.MANIFEST).read_bytes()
+    assert (other / manifest.MANIFEST).read_bytes() == (checkpoint / manifest.MANIFEST).read_bytes()
 
 
 def test_a_current_checkpoint_is_kept(checkpoint: Path, tmp_path: Path) -> None:
@@ -59,14 +59,14 @@ def test_a_current_checkpoint_is_kept(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_without_a_vocabulary_nothing_is_made(tmp_path: Path) -> None:
     """The vocabulary's own error comes through, and no directory appears."""
-    with pytest.raises(vocabulary.VocabularyError, match="is missing"):
+    with pytest.raises(VocabularyError, match="is missing"):
         build.build(tmp_path / "models" / "tiny", vocabulary_dir=tmp_path)
     assert not (tmp_path / "models").exists()
 
 
 def test_a_whole_checkpoint_passes(copy: Path) -> None:
     """No file of it is missing or changed."""
-    build.check(copy)
+    manifest.check(copy)
     assert build.is_current(copy)
 
 
@@ -74,9 +74,9 @@ def test_a_missing_file_is_named(copy: Path) -> None:
     """The error names the file and the command that makes it anew."""
     (copy / "tokenizer.json").unlink()
     with pytest.raises(
-        CheckpointError, match=r"tokenizer\.json is missing: run `gpt-oss-cluster demo-model build`"
+        manifest.CheckpointError, match=r"tokenizer\.json is missing: run `gpt-oss-cluster demo-model build`"
     ):
-        build.check(copy)
+        manifest.check(copy)
     assert not build.is_current(copy)
 
 
@@ -84,8 +84,8 @@ def test_a_changed_file_is_named(copy: Path) -> None:
     """The error names the file whose hash is wrong."""
     (copy / "config.json").unlink()
     (copy / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"config\.json has SHA-256"):
-        build.check(copy)
+    with pytest.raises(manifest.CheckpointError, match=r"config\.json has SHA-256"):
+        manifest.check(copy)
 
 
 @pytest.mark.parametrize(
@@ -93,19 +93,19 @@ def test_a_changed_file_is_named(copy: Path) -> None:
 )
 def test_a_bad_manifest_is_an_error(copy: Path, content: str | None, reason: str) -> None:
     """A directory without a readable manifest is no checkpoint of ours."""
-    (copy / build.MANIFEST).unlink()
+    (copy / manifest.MANIFEST).unlink()
     if content is not None:
-        (copy / build.MANIFEST).write_text(content)
-    with pytest.raises(CheckpointError, match=f"manifest.json {reason}"):
-        build.check(copy)
+        (copy / manifest.MANIFEST).write_text(content)
+    with pytest.raises(manifest.CheckpointError, match=f"manifest.json {reason}"):
+        manifest.check(copy)
 
 
 def test_an_older_recipe_is_not_current(copy: Path) -> None:
     """A whole checkpoint from other weights is replaced at the next build."""
-    manifest = json.loads((copy / build.MANIFEST).read_text())
-    (copy / build.MANIFEST).unlink()
-    (copy / build.MANIFEST).write_text(json.dumps(manifest | {"recipe": "older"}))
-    build.check(copy)
+    old = json.loads((copy / manifest.MANIFEST).read_text())
+    (copy / manifest.MANIFEST).unlink()
+    (copy / manifest.MANIFEST).write_text(json.dumps(old | {"recipe": "older"}))
+    manifest.check(copy)
     assert not build.is_current(copy)
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster import vocabulary as published
 from cluster.tinymodel import vocabulary
-from cluster.tinymodel.vocabulary import VocabularyError
+from cluster.vocabulary import VocabularyError
 
 from .conftest import ROOT
 
@@ -17,15 +18,15 @@ def test_rebuilt_file_is_the_published_one(tmp_path: Path) -> None:
     if not (HARMONY_DIR / "openai_harmony").is_dir():
         pytest.skip(f"pip install --no-deps --target {HARMONY_DIR} {vocabulary.HARMONY_REQUIREMENT}")
     path = vocabulary.rebuild(tmp_path / "made", harmony_dir=HARMONY_DIR)
-    assert vocabulary.check(tmp_path / "made") == path
-    assert [p.name for p in path.parent.iterdir()] == [vocabulary.FILE_NAME]
+    assert published.check(tmp_path / "made") == path
+    assert [p.name for p in path.parent.iterdir()] == [published.FILE_NAME]
 
 
 def test_an_intact_file_is_kept(vocabulary_dir: Path, tmp_path: Path) -> None:
     """A second rebuild needs no oss-harmony."""
     assert (
         vocabulary.rebuild(vocabulary_dir, harmony_dir=tmp_path / "nothing")
-        == vocabulary_dir / vocabulary.FILE_NAME
+        == vocabulary_dir / published.FILE_NAME
     )
 
 
@@ -65,6 +66,6 @@ def test_another_vocabulary_is_refused_and_not_written(tmp_path: Path) -> None:
 def test_check_names_the_file_and_the_mend(tmp_path: Path, content: bytes | None, reason: str) -> None:
     """A missing and a damaged file are told apart, and both errors say what to run."""
     if content is not None:
-        (tmp_path / vocabulary.FILE_NAME).write_bytes(content)
-    with pytest.raises(VocabularyError, match=f"o200k_base.tiktoken {reason}.*demo-model build"):
-        vocabulary.check(tmp_path)
+        (tmp_path / published.FILE_NAME).write_bytes(content)
+    with pytest.raises(VocabularyError, match=f"o200k_base.tiktoken {reason}.*demo-model vocabulary"):
+        published.check(tmp_path)
