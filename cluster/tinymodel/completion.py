@@ -52,6 +52,11 @@ class JsonWriter:
         self.flush()
         self._draft.add(ids, weight=weight)
 
+    def pause(self) -> None:
+        """Sometimes end the piece here: a grammar may forbid it and what follows in one token."""
+        if self._rng.random() < 0.5:
+            self.flush()
+
     def flush(self) -> None:
         """Encode what is pending; sometimes split it, as a grammar may force, with white space between."""
         piece, self._pending = self._pending, ""
@@ -75,6 +80,7 @@ def write_object(
         json_writer.syntax('"' if index == 0 else ',"')
         json_writer.atom(tokens.encode(default if known else text.identifier(rng)), weight=float(known))
         json_writer.syntax('":')
+        json_writer.pause()
         write_value(json_writer, tokens, rng, word, depth)
     json_writer.syntax("}")
 
@@ -92,6 +98,7 @@ def write_value(
         json_writer.syntax(rng.choice(("true", "true", "false", "null")))
     elif draw < 0.9:
         json_writer.syntax("[")
+        json_writer.pause()
         strings = rng.random() < 0.6
         for index in range(rng.choice((1, 1, 2, 3))):
             json_writer.syntax("," if index else "")
@@ -99,7 +106,9 @@ def write_value(
                 write_string(json_writer, rng, tokens, word)
             else:
                 json_writer.syntax(str(rng.choice(NUMBERS)))
+        json_writer.pause()
         json_writer.syntax("]")
+        json_writer.pause()
     else:
         write_object(json_writer, tokens, rng, word, depth + 1)
 
