@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cluster.tinymodel import verify
+from cluster.tinymodel.prompts import unseen_prompts
 from cluster.tinymodel.verify import EFFORTS, Answer, Effort, score
 
 LENGTHS: dict[Effort, int] = {"low": 15, "medium": 45, "high": 115}
@@ -72,10 +73,10 @@ def test_without_reasoning_counts_lengths_are_left_out() -> None:
 
 def test_prompts_are_many_and_repeatable() -> None:
     """Three hundred prompts, nearly all different, the same for the same seed."""
-    prompts = verify.unseen_prompts(300)
+    prompts = unseen_prompts(300)
     assert len(set(prompts)) > 200
-    assert prompts == verify.unseen_prompts(300)
-    assert prompts != verify.unseen_prompts(300, seed=2)
+    assert prompts == unseen_prompts(300)
+    assert prompts != unseen_prompts(300, seed=2)
 
 
 @pytest.mark.parametrize(
