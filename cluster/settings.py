@@ -68,7 +68,7 @@ class Replicas(_Section):
     min: Count = 1
     """Fewest replicas kept ready."""
     max: Count = 1
-    """Most replicas that autoscaling may start."""
+    """Most replicas that autoscaling may start; without an autoscaling policy a pool stays at ``min``."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -15,7 +15,7 @@ RIGHT: dict[str, Any] = {
     "version": 1,
     "serving": {
         "engine_key_file": "/etc/secrets/engine-key",
-        "pools": {"gpt-oss-20b": {"model": "gpt-oss-20b", "profile": "l4-24gb"}},
+        "pools": {"gpt-oss-20b": {"model": "gpt-oss-20b", "profile": "gpu-24gb"}},
     },
     "models": {"gpt-oss-20b": {"pools": ["gpt-oss-20b"], "source": "/models/gpt-oss-20b"}},
     "auth": {"keys": {"path": "/etc/keys"}, "pepper_file": "/etc/secrets/pepper"},

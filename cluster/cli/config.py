@@ -9,6 +9,9 @@ from rich.table import Table
 
 from cluster import settings
 from cluster.cli.common import JsonOption, fail, print_json
+from cluster.core.memory import MemoryPlanError
+from cluster.serving import profiles as profiles_of_gpus
+from cluster.serving.profiles import ProfileError
 from cluster.settings import Settings, SettingsError
 
 
@@ -19,6 +22,7 @@ def check_config(
     """Check a settings document: every mistake with its path in the file. Exit status 1 if there is any."""
     try:
         document = settings.load(file)
+        _check_pools(document, origin=str(file))
     except SettingsError as error:
         if json:
             print_json({"ok": False, "mistakes": str(error).splitlines()})
@@ -28,6 +32,18 @@ def check_config(
         print_json({"ok": True, "mistakes": []})
     else:
         Console().print(f"[green]{file} is right.[/green] {_summary(document)}", highlight=False)
+
+
+def _check_pools(document: Settings, *, origin: str) -> None:
+    """Raise `SettingsError` for each pool whose profile is not there, or does not fit its GPU."""
+    mistakes = []
+    for name, pool in document.serving.pools.items():
+        try:
+            profiles_of_gpus.memory_plan(pool)
+        except (MemoryPlanError, ProfileError) as error:
+            mistakes.append(f"  serving.pools.{name}: {error}")
+    if mistakes:
+        raise SettingsError("\n".join([f"{origin}: {len(mistakes)} mistake(s)", *mistakes]))
 
 
 def _summary(document: Settings) -> str:
@@ -45,10 +61,8 @@ def schema() -> None:
 
 def profiles(json: JsonOption = False) -> None:
     """List the GPU profiles: every engine flag with its reason."""
-    from cluster.serving import profiles as catalogue  # noqa: PLC0415 - only this command needs it
-
     columns = ("model", "profile", "flag", "value", "reason")
-    rows = list(catalogue.table())
+    rows = list(profiles_of_gpus.table())
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
         return

@@ -125,7 +125,10 @@ async def _serve(settings: Settings, log: Log) -> None:
         admin_socket = stack.enter_context(listen(settings.gateway.admin_listen, "gateway.admin_listen"))
         gateway = assemble(settings, log)
         stack.push_async_callback(gateway.engines.close)
-        api, admin = HttpServer(gateway.app), HttpServer(gateway.admin)
+        api, admin = (
+            HttpServer(gateway.app, trusted=settings.gateway.trusted_proxies),
+            HttpServer(gateway.admin),
+        )
         async with asyncio.TaskGroup() as tasks:
             refreshing = tasks.create_task(_refresh(gateway.keys))
             tasks.create_task(api.serve([api_socket]))
@@ -137,9 +140,12 @@ async def _serve(settings: Settings, log: Log) -> None:
 
 
 class HttpServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to `_until_drained`."""
+    """A uvicorn server that leaves signals to `_until_drained`.
 
-    def __init__(self, app: ASGIApp) -> None:
+    ``trusted`` are the addresses and networks whose ``X-Forwarded-For`` names the client, for audit lines.
+    """
+
+    def __init__(self, app: ASGIApp, trusted: tuple[str, ...] = ()) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -150,7 +156,8 @@ class HttpServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # nobody's X-Forwarded-For is believed unasked
+                proxy_headers=bool(trusted),  # nobody's X-Forwarded-For is believed unasked
+                forwarded_allow_ips=list(trusted),
                 timeout_keep_alive=IDLE_CONNECTION_S,
                 timeout_graceful_shutdown=_CLOSE_S,
             )

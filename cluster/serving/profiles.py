@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from cluster.core.memory import GIB, SHAPES, Budget, MemoryPlan, require_fit
+from cluster.core.memory import GIB, SHAPES, Budget, MemoryPlan, require_fit, weight_bytes
 from cluster.settings import PoolSettings
 
 Value = int | float | str | bool
@@ -209,7 +209,17 @@ def find(model: str, name: str) -> Profile:
         if (profile.model, profile.name) == (model, name):
             return profile
     names = ", ".join(profile.name for profile in PROFILES if profile.model == model)
-    raise ProfileError(f"{model} has no profile {name!r}. It has: {names}.")
+    raise ProfileError(f"{model} has no profile {name!r}{_too_small(model, name)}. It has: {names}.")
+
+
+def _too_small(model: str, name: str) -> str:
+    """Say so when a GPU that another model has a profile for cannot hold this one."""
+    weights = weight_bytes(SHAPES[model], "marlin")
+    for profile in PROFILES:
+        if profile.name == name and 0 < profile.gpu_bytes < weights:
+            sizes = f"{weights / GIB:.0f} GiB of weights do not fit {profile.gpu_bytes / GIB:.0f} GiB"
+            return f": its {sizes}"
+    return ""
 
 
 def engine_flags(pool: PoolSettings) -> dict[str, Value]:

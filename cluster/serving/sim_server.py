@@ -9,7 +9,7 @@ from typing import Any
 from ray import serve
 
 from cluster.serving import pool as pools
-from cluster.serving.sim import SimulatedApp, create_app
+from cluster.serving.sim import MAX_MODEL_LEN, SimulatedApp, create_app
 
 
 class SimServer:
@@ -22,6 +22,7 @@ class SimServer:
             model=pool.settings.model,
             replica=serve.get_replica_context().replica_id.unique_id,
             engine_key=pools.read_engine_key(pool.engine_key_file),
+            max_model_len=pool.settings.max_model_len or MAX_MODEL_LEN,
         )
 
     async def __serve_build_asgi_app__(self) -> SimulatedApp:

@@ -47,6 +47,32 @@ def test_a_wrong_document_is_a_finding(tmp_path: Path) -> None:
     assert told["ok"] is False
 
 
+PLANS = [
+    pytest.param("gpt-oss-120b", {"profile": "gpu-24gb"}, "of weights do not fit", id="120b on 24 GB"),
+    pytest.param("gpt-oss-20b", {"profile": "tpu"}, "It has: gpu-16gb", id="no such profile"),
+    pytest.param(
+        "gpt-oss-20b",
+        {"profile": "gpu-16gb", "max_model_len": 131072},
+        "Set max_model_len to at most",
+        id="a context that does not fit",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "pool", "message"), PLANS)
+def test_a_pool_that_cannot_fit_is_a_finding(
+    tmp_path: Path, model: str, pool: dict[str, Any], message: str
+) -> None:
+    """``check-config`` plans each pool's memory and says what would fit."""
+    serving = {"engine_key_file": "key", "pools": {model: {"model": model, **pool}}}
+    models = {model: {"pools": [model], "source": "/models"}}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**RIGHT, "serving": serving, "models": models}))
+    told = run("check-config", str(path), status=1).stderr
+    assert f"serving.pools.{model}" in told
+    assert message in " ".join(told.split())
+
+
 def test_the_schema_is_the_settings_model(config: Path) -> None:
     """``schema`` prints the JSON Schema of the settings document."""
     told = json.loads(run("schema").stdout)

@@ -64,7 +64,8 @@ def test_unknown_profile_names_those_there_are() -> None:
     with pytest.raises(ProfileError) as error:
         profiles.find("gpt-oss-120b", "gpu-24gb")
     assert str(error.value) == (
-        "gpt-oss-120b has no profile 'gpu-24gb'. It has: h100-80gb, h200, b200, a100-80gb, cpu."
+        "gpt-oss-120b has no profile 'gpu-24gb': its 66 GiB of weights do not fit 22 GiB. "
+        "It has: h100-80gb, h200, b200, a100-80gb, cpu."
     )
 
 
