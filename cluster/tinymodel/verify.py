@@ -29,6 +29,9 @@ Effort = Literal["low", "medium", "high"]
 Task = Literal["chat", "turns", "tool_call", "tool_answer", "schema", "budget"]
 EFFORTS: tuple[Effort, ...] = ("low", "medium", "high")
 BUDGET_TOKENS = 20
+LEAST_STRICT, LEAST_SENSIBLE = 0.99, 0.95
+"""Least share of right answers: of chats, which must only be well formed, and of the other tasks, which judge
+what is said by a few dozen requests each."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ class Report:
         return {**value, "passed": self.passed}
 
 
-def score(answers: Sequence[Answer], *, least_share: float = 0.99) -> Report:
-    """Judge answers: rates of at least `least_share`, reasoning that grows with effort, distinct answers."""
+def score(answers: Sequence[Answer]) -> Report:
+    """Judge answers: least rates, reasoning that grows with effort, distinct answers."""
     rates: dict[str, Rate] = {}
     for key in dict.fromkeys((a.task, a.effort) for a in answers):
         group = [a for a in answers if (a.task, a.effort) == key]
@@ -97,7 +100,11 @@ def score(answers: Sequence[Answer], *, least_share: float = 0.99) -> Report:
     reasoning = {effort: length for effort in EFFORTS if (length := _length(answers, effort))}
     chat = [a.text for a in answers if a.task == "chat" and not a.fault]
     distinct = len(set(chat))
-    failures = [f"{name}: {r.right} of {r.asked} right" for name, r in rates.items() if r.share < least_share]
+    failures = [
+        f"{name}: {rate.right} of {rate.asked} right"
+        for name, rate in rates.items()
+        if rate.share < (LEAST_STRICT if name.startswith("chat/") else LEAST_SENSIBLE)
+    ]
     for lower, higher in (("low", "medium"), ("medium", "high")):
         if lower in reasoning and higher in reasoning and reasoning[lower].p95 >= reasoning[higher].p5:
             failures.append(f"reasoning at {higher} effort is not clearly longer than at {lower}")
