@@ -1,110 +1,100 @@
-"""The HTTP client towards Serve; the only place that knows aiohttp."""
+"""The way to the engines: requests to pools, and what their answers and failures are to the gateway."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-
-from aiohttp import (
-    ClientConnectorError,
-    ClientError,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    ServerTimeoutError,
-    TCPConnector,
-)
-from yarl import URL
+from collections.abc import Mapping
+from types import TracebackType
 
 from cluster.core.engine import REPLICA_HEADER
 from cluster.core.request import Endpoint
+from cluster.gateway import http_client
 from cluster.gateway.engine_errors import connection_lost, judge_response, no_replica
+from cluster.gateway.http_client import Connection, ConnectionBroken, Unreachable
 from cluster.gateway.http_errors import RequestFailed
 from cluster.gateway.wire import PATHS
 
-CONNECT_TIMEOUT_S = 5.0
-"""HAProxy is on the same network; a replica that accepts no connection for so long is gone."""
-KEEPALIVE_S = 4.0
-"""Seconds an idle connection is kept: less than uvicorn's 5, so that the engine seldom closes one first."""
+_REPLICA = REPLICA_HEADER.encode()
 _MAX_ERROR_BYTES = 64 * 1024
 
 
 class EngineAnswer:
     """An engine's response, of any status."""
 
-    def __init__(self, response: ClientResponse) -> None:
-        self._response = response
-        self.good = response.status == 200
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.good = connection.status == 200
         """Whether it is an answer; else `failure` tells what it is."""
 
     @property
     def replica(self) -> str | None:
         """Id of the replica that answers; None when it does not tell."""
-        return self._response.headers.get(REPLICA_HEADER)
+        value = self._connection.headers.get(_REPLICA)
+        return None if value is None else value.decode("latin-1")
 
     async def whole(self) -> bytes:
         """Return the whole body. Raises `EngineFailed`."""
-        with _translated():
-            return await self._response.read()
+        parts = []
+        while part := await self.chunk():
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunk(self) -> bytes:
         """Return what has come of the body, empty at its end. Raises `EngineFailed` when it is cut."""
         try:
-            return await self._response.content.readany()
-        except (ClientError, OSError) as error:
+            return await self._connection.piece()
+        except ConnectionBroken as error:
             raise connection_lost() from error
 
     async def failure(self) -> RequestFailed:
         """Return what a response that is not `good` means. Raises `EngineFailed` when it is cut."""
-        with _translated():
-            body = await self._response.content.read(_MAX_ERROR_BYTES)
-        return judge_response(self._response.status, self._response.content_type, body)
+        body = b""
+        while len(body) < _MAX_ERROR_BYTES and (part := await self.chunk()):
+            body += part
+        media_type = self._connection.headers.get(b"content-type", b"").decode("latin-1")
+        return judge_response(self._connection.status, media_type, body)
+
+
+class Post:
+    """A request on its way; leaving the context before the answer's end cancels it at the engine."""
+
+    def __init__(self, exchange: http_client.Exchange) -> None:
+        self._exchange = exchange
+
+    async def __aenter__(self) -> EngineAnswer:
+        """Send it. Raises `EngineFailed` when no response comes."""
+        try:
+            return EngineAnswer(await self._exchange.__aenter__())
+        except Unreachable as error:
+            raise no_replica() from error
+        except ConnectionBroken as error:
+            raise connection_lost() from error
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Be done with it."""
+        await self._exchange.__aexit__(kind, error, trace)
 
 
 class Engines:
     """Posts requests to pools. One per gateway; close it at the end."""
 
     def __init__(self, url: str, key: str) -> None:
-        self._base, self._urls = url, dict[tuple[str, Endpoint], URL]()
-        self._session = ClientSession(
-            connector=TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
-            cookie_jar=DummyCookieJar(),
-            headers={"authorization": f"Bearer {key}"},
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-            timeout=ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-            auto_decompress=False,
-        )
+        self._client = http_client.Client(url)
+        self._common = f"host: {self._client.authority}\r\nauthorization: Bearer {key}\r\n"
+        self._starts: dict[tuple[str, Endpoint], str] = {}
 
-    @asynccontextmanager
-    async def post(
-        self, pool: str, endpoint: Endpoint, body: bytes, headers: dict[str, str]
-    ) -> AsyncIterator[EngineAnswer]:
-        """Send a request; leaving the context before the answer's end cancels it at the engine.
+    def post(self, pool: str, endpoint: Endpoint, body: bytes, headers: Mapping[str, str]) -> Post:
+        """Return the request for ``endpoint`` of ``pool``; entering it sends it.
 
-        Raises `EngineFailed` when no response comes.
+        Raises ``ValueError`` for a header that would break the request's form.
         """
-        with _translated():
-            response = await self._session.post(
-                self._url(pool, endpoint), data=body, headers=headers, allow_redirects=False
-            )
-        async with response:
-            yield EngineAnswer(response)
+        start = self._starts.get((pool, endpoint))
+        if start is None:
+            start = self._starts[pool, endpoint] = f"POST /{pool}{PATHS[endpoint]} HTTP/1.1\r\n{self._common}"
+        given = "\r\n".join([f"{name}: {value}" for name, value in headers.items()])
+        if given.count("\n") != len(headers) - 1:
+            raise ValueError("a header of a request to an engine holds a line break")
+        return Post(self._client.post(f"{start}{given}\r\n".encode("latin-1"), body))
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._session.close()
-
-    def _url(self, pool: str, endpoint: Endpoint) -> URL:
-        url = self._urls.get((pool, endpoint))
-        if url is None:
-            url = self._urls[pool, endpoint] = URL(f"{self._base}/{pool}{PATHS[endpoint]}")
-        return url
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (ClientConnectorError, ServerTimeoutError) as error:
-        raise no_replica() from error
-    except (ClientError, OSError) as error:
-        raise connection_lost() from error
+        """Close the idle connections; those in use end with their requests."""
+        self._client.close()

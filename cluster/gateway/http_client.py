@@ -1,0 +1,232 @@
+"""A lean HTTP/1.1 client for the hot path: POST to one origin over kept connections, answers in raw pieces.
+
+It knows what engines send and no more: no redirects, cookies, compression or proxies. aiohttp's client does
+the same for several times the CPU (docs/decisions/0008).
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+import httptools
+
+CONNECT_TIMEOUT_S = 5.0
+"""Whoever accepts no connection for so long, on the same network, is gone."""
+KEEPALIVE_S = 4.0
+"""Seconds an idle connection is kept: less than uvicorn's 5, so that the engine seldom closes one first."""
+HIGH_WATER_BYTES = 256 * 1024
+"""Answer bytes held for a slow reader before the socket is no longer read."""
+_INFORMATIONAL, _SWITCHING = range(100, 200), 101
+
+
+class Unreachable(Exception):  # noqa: N818  what the peer is
+    """No connection could be made."""
+
+
+class ConnectionBroken(Exception):  # noqa: N818  what happened
+    """The connection ended before the answer did, or what came is not HTTP."""
+
+
+class _Parser(Protocol):
+    """httptools' response parser, which has no types."""
+
+    def feed_data(self, data: bytes) -> None: ...
+    def get_status_code(self) -> int: ...
+    def should_keep_alive(self) -> bool: ...
+
+
+class Connection(asyncio.Protocol):
+    """One connection and the answer on it; ``release`` takes it back once it is whole."""
+
+    def __init__(self, release: "Callable[[Connection], None]") -> None:
+        self._release = release
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._waiter: asyncio.Future[None] | None = None
+        self._parts: list[bytes] = []
+        self._held_bytes = 0
+        self._paused = self._headed = self._framed = self._whole = self._reusable = False
+        self._parser: _Parser = httptools.HttpResponseParser(self)
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        """Of the answer, names in lower case."""
+        self.idle_since_s = 0.0
+        """When it was last given back, on the loop's clock."""
+        self.open = False
+        """Whether a request can be sent on it."""
+
+    # what the relay calls
+
+    async def request(self, head: bytes, body: bytes) -> None:
+        """Send a request and wait for the head of its answer. Raises `ConnectionBroken`."""
+        self.headers = {}
+        self._headed = self._framed = self._whole = self._reusable = False
+        self._transport.write(head + body)
+        while not self._headed:
+            await self._wait()
+
+    async def piece(self) -> bytes:
+        """Return what has come of the body, empty at its end. Raises `ConnectionBroken`."""
+        while not self._parts:
+            if self._whole:
+                return b""
+            await self._wait()
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._held_bytes = 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    def leave(self) -> None:
+        """Be done with the answer: keep the connection if it can serve again, else cut it."""
+        if self.open and self._whole and self._reusable and not self._parts:
+            self._release(self)
+        else:
+            self.cut()
+
+    def cut(self) -> None:
+        """Close at once; the peer sees that nobody reads any more."""
+        self.open = False
+        self._transport.abort()
+
+    # what the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start."""
+        self._transport, self.open = cast(asyncio.Transport, transport), True  # uvloop's is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        """Parse."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.cut()
+        if self._held_bytes > HIGH_WATER_BYTES and not self._paused and self.open:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; a body without a length ends here as it should."""
+        self.open = False
+        if self._headed and not self._framed and exc is None:
+            self._whole = True
+        self._wake()
+
+    # what the parser calls
+
+    def on_message_begin(self) -> None:
+        """Refuse an answer that nobody asked for."""
+        if self._whole:
+            raise ConnectionBroken
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header of the answer."""
+        self.headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """Note the head, unless another follows."""
+        status = self._parser.get_status_code()
+        if status in _INFORMATIONAL and status != _SWITCHING:
+            self.headers.clear()
+            return
+        self.status, self._headed = status, True
+        self._framed = b"content-length" in self.headers or b"transfer-encoding" in self.headers
+
+    def on_body(self, data: bytes) -> None:
+        """Hold a part of the body."""
+        self._parts.append(data)
+        self._held_bytes += len(data)
+
+    def on_message_complete(self) -> None:
+        """Note the end of the answer."""
+        if self._headed:
+            self._whole, self._reusable = True, self._parser.should_keep_alive()
+
+    async def _wait(self) -> None:
+        if not self.open:
+            raise ConnectionBroken
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Exchange:
+    """One request and its answer; leave the context early to cancel the request at the peer."""
+
+    def __init__(self, client: "Client", head: bytes, body: bytes) -> None:
+        self._client, self._head, self._body = client, head, body
+        self._connection: Connection
+
+    async def __aenter__(self) -> Connection:
+        """Send. Raises `Unreachable` and `ConnectionBroken`."""
+        self._connection = connection = await self._client.connection()
+        try:
+            await connection.request(self._head, self._body)
+        except BaseException:
+            connection.cut()
+            raise
+        return connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Keep or cut the connection."""
+        self._connection.leave()
+
+
+class Client:
+    """Connections to one origin (``http[s]://host[:port]``), made when needed and kept for a while."""
+
+    def __init__(self, origin: str) -> None:
+        parts = urlsplit(origin)
+        secure = parts.scheme == "https"
+        self._host, self._port = parts.hostname or "", parts.port or (443 if secure else 80)
+        self._tls = ssl.create_default_context() if secure else None
+        self._idle: list[Connection] = []
+        self.authority = parts.netloc
+        """Value of the ``host`` header."""
+
+    def post(self, head: bytes, body: bytes) -> Exchange:
+        """Return the exchange for a request; ``head`` is everything up to the length of the body."""
+        return Exchange(self, b"%bcontent-length: %d\r\n\r\n" % (head, len(body)), body)
+
+    async def connection(self) -> Connection:
+        """Return an open connection, the one used last if it is fresh. Raises `Unreachable`."""
+        loop = asyncio.get_running_loop()
+        while self._idle:
+            kept = self._idle.pop()
+            if not kept.open:
+                continue
+            if loop.time() - kept.idle_since_s < KEEPALIVE_S:
+                return kept
+            kept.cut()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                _, made = await loop.create_connection(
+                    lambda: Connection(self._keep), self._host, self._port, ssl=self._tls
+                )
+        except (OSError, TimeoutError) as error:
+            raise Unreachable(f"{self.authority}: {error}") from error
+        return made
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().cut()
+
+    def _keep(self, connection: Connection) -> None:
+        connection.idle_since_s = asyncio.get_running_loop().time()
+        self._idle.append(connection)
