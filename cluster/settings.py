@@ -14,12 +14,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cluster.core.effort import EFFORTS, Effort
+from cluster.core.limits import MAX_PER_DAY, MAX_PER_MIN
 
 DEFAULT_PATH = Path("/etc/gpt-oss-cluster/config.yaml")
 PATH_VARIABLE = "GPT_OSS_CLUSTER_CONFIG"
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+PerMinute = Annotated[int, Field(ge=1, le=MAX_PER_MIN)]
+PerDay = Annotated[int, Field(ge=1, le=MAX_PER_DAY)]
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
 """Serve application name and route prefix: lower-case letters, digits, dots and dashes, at most 63."""
 HostPort = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}$")]
@@ -203,11 +206,11 @@ class Alias(_Section):
 class DailyTokens(_Section):
     """Tokens per UTC day by effort."""
 
-    low: Count | None = None
+    low: PerDay | None = None
     """None: no budget."""
-    medium: Count | None = None
+    medium: PerDay | None = None
     """None: no budget."""
-    high: Count | None = None
+    high: PerDay | None = None
     """None: no budget."""
 
     def __getitem__(self, effort: Effort) -> int | None:
@@ -215,11 +218,11 @@ class DailyTokens(_Section):
 
 
 class RateLimits(_Section):
-    """Limits of one tenant."""
+    """Limits of one tenant or key."""
 
-    requests_per_min: Count | None = None
+    requests_per_min: PerMinute | None = None
     """Requests per minute, refilled continuously; None: no limit."""
-    tokens_per_min: Count | None = None
+    tokens_per_min: PerMinute | None = None
     """Tokens per minute, prompt and output, refilled continuously; None: no limit."""
     concurrent: Count | None = None
     """Requests in flight at once; None: no limit."""

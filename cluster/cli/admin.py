@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cluster.cli.common import ConfigOption, JsonOption, fail, load_settings, print_json
 from cluster.core.effort import Effort
+from cluster.core.limits import MAX_PER_DAY, MAX_PER_MIN
 from cluster.settings import DailyTokens, RateLimits
 from cluster.stores import admin
 from cluster.stores.key_files import KeyStoreError, load_pepper
@@ -32,6 +33,8 @@ ModelsOption = Annotated[
 ]
 EffortOption = Annotated[Effort, typer.Option(help="Highest effort; more is served at this one.")]
 LimitOption = Annotated[int | None, typer.Option(min=1)]
+PerMinuteOption = Annotated[int | None, typer.Option(min=1, max=MAX_PER_MIN)]
+PerDayOption = Annotated[int | None, typer.Option(min=1, max=MAX_PER_DAY)]
 
 
 @tenants.command("set")
@@ -40,24 +43,18 @@ def set_tenant(
     model: ModelsOption = None,
     max_effort: EffortOption = "high",
     see_reasoning: Annotated[bool, typer.Option(help="May see the chain of thought.")] = False,
-    requests_per_min: LimitOption = None,
-    tokens_per_min: LimitOption = None,
+    requests_per_min: PerMinuteOption = None,
+    tokens_per_min: PerMinuteOption = None,
     concurrent: LimitOption = None,
-    tokens_per_day_low: LimitOption = None,
-    tokens_per_day_medium: LimitOption = None,
-    tokens_per_day_high: LimitOption = None,
+    tokens_per_day_low: PerDayOption = None,
+    tokens_per_day_medium: PerDayOption = None,
+    tokens_per_day_high: PerDayOption = None,
     keys_dir: KeysDirOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Create a tenant or replace its scopes and limits. Without any limit it has the document's defaults."""
     daily = DailyTokens(low=tokens_per_day_low, medium=tokens_per_day_medium, high=tokens_per_day_high)
-    limits = RateLimits(
-        requests_per_min=requests_per_min,
-        tokens_per_min=tokens_per_min,
-        concurrent=concurrent,
-        tokens_per_day=daily,
-    )
     scopes = Scopes(
         models=tuple(model) if model else None, max_effort=max_effort, see_reasoning=see_reasoning
     )
@@ -67,7 +64,7 @@ def set_tenant(
             name,
             now=_now(),
             scopes=scopes,
-            limits=None if limits == RateLimits() else limits,
+            limits=_given_limits(requests_per_min, tokens_per_min, concurrent, daily),
         )
     _done(record, f"Tenant {name} is set.", json)
 
@@ -109,14 +106,24 @@ def create_key(
         Effort | None, typer.Option(help="Highest effort; by default the tenant's.")
     ] = None,
     expires_in_days: Annotated[int | None, typer.Option(min=1, help="By default it never expires.")] = None,
+    requests_per_min: PerMinuteOption = None,
+    tokens_per_min: PerMinuteOption = None,
+    concurrent: LimitOption = None,
+    tokens_per_day_low: PerDayOption = None,
+    tokens_per_day_medium: PerDayOption = None,
+    tokens_per_day_high: PerDayOption = None,
     keys_dir: KeysDirOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Create a key. Its secret is printed once and stored nowhere: standard output is the key, alone."""
+    """Create a key. Its secret is printed once and stored nowhere: standard output is the key, alone.
+
+    Limits given here are the key's own, and hold beside its tenant's.
+    """
     now, document = _now(), load_settings(config)
     directory = keys_dir or document.auth.keys.path
     given = {"models": tuple(model) if model else None, "max_effort": max_effort}
+    daily = DailyTokens(low=tokens_per_day_low, medium=tokens_per_day_medium, high=tokens_per_day_high)
     with _failing():
         made = admin.create_key(
             directory,
@@ -125,6 +132,7 @@ def create_key(
             now=now,
             label=label,
             scopes=_narrowed(directory, tenant, {name: value for name, value in given.items() if value}),
+            limits=_given_limits(requests_per_min, tokens_per_min, concurrent, daily),
             expires_at=now + timedelta(days=expires_in_days) if expires_in_days else None,
         )
     _show_secret(made, json)
@@ -185,6 +193,19 @@ def revoke_key(
 
 def _directory(given: Path | None, config: Path | None) -> Path:
     return given or load_settings(config).auth.keys.path
+
+
+def _given_limits(
+    requests_per_min: int | None, tokens_per_min: int | None, concurrent: int | None, daily: DailyTokens
+) -> RateLimits | None:
+    """Return the limits that options give; None when none was given."""
+    limits = RateLimits(
+        requests_per_min=requests_per_min,
+        tokens_per_min=tokens_per_min,
+        concurrent=concurrent,
+        tokens_per_day=daily,
+    )
+    return None if limits == RateLimits() else limits
 
 
 def _narrowed(directory: Path, tenant: str, given: dict[str, Any]) -> Scopes | None:

@@ -1,32 +1,46 @@
 """Limits: what a request must hold before it runs, and what is given back after it.
 
-One reserve checks and takes requests, tokens, concurrency and the day's budget in one step, or takes none of
-them; one settle corrects the tokens to what was used and gives the slot back.
+A request is limited at two levels: by what its tenant may use, and by what its key may, where the key has
+limits of its own. One reserve checks and takes requests, tokens, concurrency and the day's budget of every
+level in one step, or takes none of them; one settle corrects the tokens to what was used and gives the slot
+back.
 
 Rates are token buckets: they hold one minute's worth, refill continuously, and may be driven into debt only
 by a settle. They count in whole *units*, so that no rounding ever admits a request too many: a token is
-``UNIT`` units, and a limit of L per minute refills L units every microsecond.
+``UNIT`` units, and a limit of L per minute refills L units every microsecond. ``MAX_PER_MIN`` and
+``MAX_DEBT`` keep every sum below 2**53, so that a store that counts in doubles (Lua's numbers) counts the
+same.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from cluster.core.effort import Effort
 
 LimitName = Literal["requests", "tokens", "concurrent", "budget"]
+Level = Literal["tenant", "key"]
 
 UNIT = 60_000_000
 """Units in one token or request: the microseconds of a minute."""
+MAX_PER_MIN = 100_000_000
+"""Largest limit per minute: 6e15 units."""
+MAX_DEBT = 50_000_000
+"""Tokens of debt beyond which a bucket does not fall."""
+MAX_PER_DAY = 10**15
+"""Largest budget of a day, in tokens."""
 DAY_US = 86_400_000_000
 """Microseconds of a UTC day."""
+LEVELS: tuple[Level, ...] = ("tenant", "key")
+"""Levels in the order of ``Ask.limits``."""
 SLOT_RETRY_S = 1.0
 """When to try again for a concurrency slot; nobody knows when one frees, and a second is soon enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one tenant; None: no such limit."""
+    """Limits of one level; None: no such limit."""
 
     requests_per_min: int | None
     tokens_per_min: int | None
@@ -41,10 +55,12 @@ class Ask:
 
     request_id: str
     tenant: str
+    key_id: str
     effort: Effort
     tokens: int
     """Prompt estimate plus expected output."""
-    limits: Limits
+    limits: tuple[Limits, ...]
+    """The tenant's, then the key's own where it has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +75,7 @@ class LimitView:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What a request holds until it is settled."""
+    """What a request holds until it is settled. Of several levels, the views show the tightest."""
 
     ask: Ask
     requests: LimitView | None
@@ -71,6 +87,7 @@ class Refusal:
     """Why a request may not run now, and when it might."""
 
     limit: LimitName
+    level: Level
     retry_after_s: float
     """``math.inf`` for a request that is larger than a whole limit: no wait makes it fit."""
     requests: LimitView | None
@@ -78,79 +95,98 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
-    """A token bucket at one moment."""
-
-    level: int
-    """Units that may be taken; negative in debt."""
-    at_us: int
-    """The moment, in microseconds of the epoch."""
-
-
-@dataclass(frozen=True, slots=True)
 class Account:
-    """A tenant's holdings, as one request sees them."""
+    """What one level holds at one moment, as one request sees it."""
 
-    requests: Bucket | None = None
-    """None: full."""
-    tokens: Bucket | None = None
-    """None: full."""
+    requests: int | None = None
+    """Units that may be taken; None: full."""
+    tokens: int | None = None
+    """Units that may be taken, negative in debt; None: full."""
+    at_us: int = 0
+    """The moment, in microseconds of the epoch."""
     in_flight: int = 0
     spent: int = 0
     """Tokens of the day's budget of the request's effort that are spent or reserved."""
 
 
-def reserve(account: Account, ask: Ask, now_us: int) -> tuple[Account, Reservation | Refusal]:
-    """Take all that ``ask`` wants, or nothing.
+def reserve(
+    accounts: Sequence[Account], ask: Ask, now_us: int
+) -> tuple[Sequence[Account], Reservation | Refusal]:
+    """Take all that ``ask`` wants from the account of each of its levels, or nothing.
 
-    Returns the account as it is afterwards (the same one after a refusal, refilled) and the decision. Of
-    several limits that refuse, the one that takes longest is named, so that its wait is a true one.
+    Returns the accounts as they are afterwards (the same ones after a refusal) and the decision.
     """
-    limits = ask.limits
-    requests = _refilled(account.requests, limits.requests_per_min, now_us)
-    tokens = _refilled(account.tokens, limits.tokens_per_min, now_us)
-    account = Account(requests, tokens, account.in_flight, account.spent)
-    refusals = _refusals(account, ask, now_us)
-    if refusals:
-        name, wait_s = max(refusals, key=lambda item: item[1])
-        return account, Refusal(
-            limit=name,
-            retry_after_s=wait_s,
-            requests=_view(requests, limits.requests_per_min),
-            tokens=_view(tokens, limits.tokens_per_min),
-        )
-    taken = Account(
-        requests=_less(requests, 1),
-        tokens=_less(tokens, ask.tokens),
+    refilled = [refill(account, limits, now_us) for account, limits in zip(accounts, ask.limits, strict=True)]
+    if not all(_has_room(each, own, ask.tokens) for each, own in zip(refilled, ask.limits, strict=True)):
+        return accounts, refusal(refilled, ask, now_us)
+    taken = [take(account, ask.tokens) for account in refilled]
+    return taken, reservation(taken, ask)
+
+
+def refill(account: Account, limits: Limits, now_us: int) -> Account:
+    """Return the account at ``now_us``; a clock that is set back never takes anything away."""
+    elapsed_us = max(0, now_us - account.at_us)
+    return Account(
+        requests=_refilled(account.requests, limits.requests_per_min, elapsed_us),
+        tokens=_refilled(account.tokens, limits.tokens_per_min, elapsed_us),
+        at_us=max(now_us, account.at_us),
+        in_flight=account.in_flight,
+        spent=account.spent,
+    )
+
+
+def take(account: Account, tokens: int) -> Account:
+    """Return a refilled account after one request of ``tokens`` has been taken from it."""
+    return Account(
+        requests=None if account.requests is None else account.requests - UNIT,
+        tokens=None if account.tokens is None else _bounded(account.tokens - tokens * UNIT),
+        at_us=account.at_us,
         in_flight=account.in_flight + 1,
-        spent=account.spent + ask.tokens,
-    )
-    return taken, Reservation(
-        ask=ask,
-        requests=_view(taken.requests, limits.requests_per_min),
-        tokens=_view(taken.tokens, limits.tokens_per_min),
+        spent=account.spent + tokens,
     )
 
 
-def settle(account: Account, ask: Ask, *, tokens: int, now_us: int) -> Account:
-    """Return the account after ``ask`` ended having used ``tokens``: refund or debt, and a slot freed."""
-    bucket = _refilled(account.tokens, ask.limits.tokens_per_min, now_us)
-    capacity = (ask.limits.tokens_per_min or 0) * UNIT
-    if bucket is not None:
-        level = min(capacity, bucket.level + (ask.tokens - tokens) * UNIT)
-        bucket = Bucket(level, bucket.at_us)
+def settle(account: Account, limits: Limits, *, reserved: int, used: int, now_us: int) -> Account:
+    """Return a level's account after a request of ``reserved`` tokens used ``used``: refund or debt."""
+    account = refill(account, limits, now_us)
+    tokens = account.tokens
+    if tokens is not None and limits.tokens_per_min is not None:
+        tokens = _bounded(min(limits.tokens_per_min * UNIT, tokens + (reserved - used) * UNIT))
     return Account(
         requests=account.requests,
-        tokens=bucket,
+        tokens=tokens,
+        at_us=account.at_us,
         in_flight=max(0, account.in_flight - 1),
-        spent=max(0, account.spent + tokens - ask.tokens),
+        spent=max(0, account.spent + used - reserved),
     )
 
 
-def full(bucket: Bucket | None, limit: int | None, now_us: int) -> bool:
-    """Whether a bucket is full by now, so that forgetting it changes nothing."""
-    refilled = _refilled(bucket, limit, now_us)
-    return refilled is None or limit is None or refilled.level >= limit * UNIT
+def reservation(taken: Sequence[Account], ask: Ask) -> Reservation:
+    """Return what ``ask`` holds, from the accounts after it was taken."""
+    return Reservation(ask, *_views(taken, ask.limits))
+
+
+def refusal(refilled: Sequence[Account], ask: Ask, now_us: int) -> Refusal:
+    """Return why ``ask`` has no room in ``refilled`` accounts.
+
+    Of several limits in its way, the one that takes longest is named, so that its wait is a true one.
+    """
+    found = [
+        (wait_s, name, level)
+        for account, limits, level in zip(refilled, ask.limits, LEVELS, strict=False)
+        for name, wait_s in _waits(account, limits, ask.tokens, now_us)
+    ]
+    wait_s, name, level = max(found, key=lambda item: item[0])
+    return Refusal(name, level, wait_s, *_views(refilled, ask.limits))
+
+
+def full(account: Account, limits: Limits, now_us: int) -> bool:
+    """Whether an account's buckets are full by now, so that forgetting them changes nothing."""
+    refilled = refill(account, limits, now_us)
+    return (refilled.requests, refilled.tokens) == (
+        _capacity(limits.requests_per_min),
+        _capacity(limits.tokens_per_min),
+    )
 
 
 def day_of(now_us: int) -> int:
@@ -158,43 +194,70 @@ def day_of(now_us: int) -> int:
     return now_us // DAY_US
 
 
-def _refilled(bucket: Bucket | None, limit: int | None, now_us: int) -> Bucket | None:
+def _capacity(limit: int | None) -> int | None:
+    return None if limit is None else limit * UNIT
+
+
+def _refilled(level: int | None, limit: int | None, elapsed_us: int) -> int | None:
     if limit is None:
         return None
-    if bucket is None:
-        return Bucket(limit * UNIT, now_us)
-    elapsed_us = max(0, now_us - bucket.at_us)  # a clock that is set back never takes tokens away
-    return Bucket(min(limit * UNIT, bucket.level + elapsed_us * limit), max(now_us, bucket.at_us))
+    if level is None or elapsed_us * limit >= limit * UNIT - level:
+        return limit * UNIT
+    return level + elapsed_us * limit
 
 
-def _less(bucket: Bucket | None, amount: int) -> Bucket | None:
-    return None if bucket is None else Bucket(bucket.level - amount * UNIT, bucket.at_us)
+def _bounded(level: int) -> int:
+    return max(level, -MAX_DEBT * UNIT)
 
 
-def _refusals(account: Account, ask: Ask, now_us: int) -> list[tuple[LimitName, float]]:
-    limits = ask.limits
-    found: list[tuple[LimitName, float]] = []
-    if account.requests is not None and account.requests.level < UNIT:
-        found.append(("requests", _wait_s(account.requests, UNIT, limits.requests_per_min)))
-    if account.tokens is not None and account.tokens.level < ask.tokens * UNIT:
-        found.append(("tokens", _wait_s(account.tokens, ask.tokens * UNIT, limits.tokens_per_min)))
+def _has_room(account: Account, limits: Limits, tokens: int) -> bool:
+    """Whether a refilled account has room for one request of ``tokens``."""
+    return (
+        (account.requests is None or account.requests >= UNIT)
+        and (account.tokens is None or account.tokens >= tokens * UNIT)
+        and (limits.concurrent is None or account.in_flight < limits.concurrent)
+        and (limits.tokens_per_day is None or account.spent + tokens <= limits.tokens_per_day)
+    )
+
+
+def _waits(account: Account, limits: Limits, tokens: int, now_us: int) -> Iterable[tuple[LimitName, float]]:
+    """Yield each limit that leaves no room, with the seconds until it does."""
+    if account.requests is not None and account.requests < UNIT:
+        yield "requests", _wait_s(account.requests, UNIT, limits.requests_per_min)
+    if account.tokens is not None and account.tokens < tokens * UNIT:
+        yield "tokens", _wait_s(account.tokens, tokens * UNIT, limits.tokens_per_min)
     if limits.concurrent is not None and account.in_flight >= limits.concurrent:
-        found.append(("concurrent", SLOT_RETRY_S))
-    if limits.tokens_per_day is not None and account.spent + ask.tokens > limits.tokens_per_day:
+        yield "concurrent", SLOT_RETRY_S
+    if limits.tokens_per_day is not None and account.spent + tokens > limits.tokens_per_day:
         midnight_s = (DAY_US - now_us % DAY_US) / 1e6
-        found.append(("budget", midnight_s if ask.tokens <= limits.tokens_per_day else math.inf))
-    return found
+        yield "budget", midnight_s if tokens <= limits.tokens_per_day else math.inf
 
 
-def _wait_s(bucket: Bucket, wanted: int, limit: int | None) -> float:
+def _wait_s(level: int, wanted: int, limit: int | None) -> float:
     """Seconds until the bucket holds ``wanted`` units; infinite where it never can."""
     if limit is None or wanted > limit * UNIT:
         return math.inf
-    return -(-(wanted - bucket.level) // limit) / 1e6
+    return -(-(wanted - level) // limit) / 1e6
 
 
-def _view(bucket: Bucket | None, limit: int | None) -> LimitView | None:
-    if bucket is None or limit is None:
+def _views(
+    accounts: Sequence[Account], limits: Sequence[Limits]
+) -> tuple[LimitView | None, LimitView | None]:
+    requests = [
+        _view(each.requests, own.requests_per_min) for each, own in zip(accounts, limits, strict=True)
+    ]
+    tokens = [_view(each.tokens, own.tokens_per_min) for each, own in zip(accounts, limits, strict=True)]
+    return _tightest(requests), _tightest(tokens)
+
+
+def _view(level: int | None, limit: int | None) -> LimitView | None:
+    if level is None or limit is None:
         return None
-    missing = max(0, limit * UNIT - bucket.level)
-    return LimitView(limit=limit, remaining=max(0, bucket.level // UNIT), reset_s=-(-missing // limit) / 1e6)
+    missing = max(0, limit * UNIT - level)
+    return LimitView(limit=limit, remaining=max(0, level // UNIT), reset_s=-(-missing // limit) / 1e6)
+
+
+def _tightest(views: Iterable[LimitView | None]) -> LimitView | None:
+    """Return the view with the least left; of equals, the one that takes longest to fill."""
+    present = [view for view in views if view is not None]
+    return min(present, key=lambda view: (view.remaining, -view.reset_s), default=None)

@@ -13,7 +13,7 @@ from cluster.gateway.exchange import Exchange
 from cluster.gateway.http_errors import LimitReached
 from cluster.gateway.intake import read_request
 from cluster.gateway.plan import Plan, plan
-from cluster.gateway.ports import KeyStore, LimitStore
+from cluster.gateway.ports import Caller, KeyStore, LimitStore
 from cluster.gateway.relay import Relay, RelaySettings
 from cluster.gateway.reply import Reply
 from cluster.gateway.stream import Owned
@@ -43,13 +43,14 @@ class Director:
             endpoint, exchange.scope, receive, limit=self.settings.gateway.max_body_bytes
         )
         decided = exchange.plan = plan(self.settings, caller, request, now_epoch_s=exchange.arrived_epoch_s)
-        owned = await self._reserve(exchange, caller.tenant, decided)
+        owned = await self._reserve(exchange, caller, decided)
         await owned.run(partial(self._serve, exchange, request, decided, reply), receive)
 
-    async def _reserve(self, exchange: Exchange, tenant: str, decided: Plan) -> Owned:
+    async def _reserve(self, exchange: Exchange, caller: Caller, decided: Plan) -> Owned:
         ask = Ask(
             request_id=exchange.request_id,
-            tenant=tenant,
+            tenant=caller.tenant,
+            key_id=caller.key_id,
             effort=decided.choice.level,
             tokens=decided.reserved_tokens,
             limits=decided.limits,

@@ -143,7 +143,7 @@ class NotAllowed(RequestFailed):
 
 
 class LimitReached(RequestFailed):
-    """A limit of the tenant leaves no room for the request."""
+    """A limit of the tenant or of the key leaves no room for the request."""
 
     _WORDS: ClassVar[Mapping[LimitName, str]] = {
         "requests": "requests per minute",
@@ -154,8 +154,9 @@ class LimitReached(RequestFailed):
 
     def __init__(self, refusal: Refusal) -> None:
         words, wait_s = self._WORDS[refusal.limit], refusal.retry_after_s
+        whose = "API key" if refusal.level == "key" else "tenant"
         when = "This request is larger than the limit itself." if wait_s == math.inf else "Try again later."
-        super().__init__(f"Rate limit reached for {words}. {when}", retry_after_s=wait_s)
+        super().__init__(f"Rate limit reached for {words} of your {whose}. {when}", retry_after_s=wait_s)
         self.outcome = Outcome.BUDGET_SPENT if refusal.limit == "budget" else Outcome.RATE_LIMITED
 
 

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from cluster.core.effort import EffortChoice, choose
+from cluster.core.effort import Effort, EffortChoice, choose
 from cluster.core.invalid import InvalidRequest, shown
 from cluster.core.limits import Limits
 from cluster.core.request import ParsedRequest
 from cluster.gateway.http_errors import BadRequest, NotAllowed
 from cluster.gateway.ports import Caller
-from cluster.settings import GptOss, ModelSettings, Settings
+from cluster.settings import GptOss, ModelSettings, RateLimits, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Plan:
     """Prompt estimate and expected output of all choices."""
     deadline_ms: int
     """Epoch milliseconds by which the first token is due."""
-    limits: Limits
-    """The tenant's limits, with the day's budget of this effort."""
+    limits: tuple[Limits, ...]
+    """The tenant's limits and the key's own, with the day's budget of this effort."""
     see_reasoning: bool
 
 
@@ -51,12 +51,7 @@ def plan(settings: Settings, caller: Caller, request: ParsedRequest, *, now_epoc
         expected_output_tokens=expected,
         reserved_tokens=request.prompt_tokens + expected * request.choices,
         deadline_ms=int((now_epoch_s + efforts.slo.wait_s) * 1000),
-        limits=Limits(
-            requests_per_min=caller.limits.requests_per_min,
-            tokens_per_min=caller.limits.tokens_per_min,
-            concurrent=caller.limits.concurrent,
-            tokens_per_day=caller.limits.tokens_per_day[choice.level],
-        ),
+        limits=tuple(_limits(level, choice.level) for level in caller.limits),
         see_reasoning=caller.see_reasoning,
     )
 
@@ -67,6 +62,15 @@ def unknown_model(name: str) -> InvalidRequest:
         f"The model `{shown(name)}` does not exist or you do not have access to it.",
         code="model_not_found",
         status=404,
+    )
+
+
+def _limits(level: RateLimits, effort: Effort) -> Limits:
+    return Limits(
+        requests_per_min=level.requests_per_min,
+        tokens_per_min=level.tokens_per_min,
+        concurrent=level.concurrent,
+        tokens_per_day=level.tokens_per_day[effort],
     )
 
 

@@ -25,5 +25,9 @@ class LimitStore(Protocol):
     async def reserve(self, ask: Ask) -> Reservation | Refusal:
         """Take all that ``ask`` wants in one step, or nothing."""
 
-    async def settle(self, reservation: Reservation, *, tokens: int) -> None:
-        """Correct the reservation to the ``tokens`` used, refund or debt, and free its slot. Idempotent."""
+    def settle(self, reservation: Reservation, *, tokens: int) -> None:
+        """Correct the reservation to the ``tokens`` used, refund or debt, and free its slot. Idempotent.
+
+        A call and no coroutine, so that nothing can cancel it: bringing the settlement to wherever limits are
+        kept, and trying again, is the store's own work.
+        """

@@ -113,9 +113,13 @@ def create_key(
     now: datetime,
     label: str = "",
     scopes: Scopes | None = None,
+    limits: RateLimits | None = None,
     expires_at: datetime | None = None,
 ) -> NewSecret:
-    """Create a key of a tenant. ``scopes`` may not go beyond the tenant's; None: all that the tenant may."""
+    """Create a key of a tenant. ``scopes`` may not go beyond the tenant's; None: all that the tenant may.
+
+    ``limits`` are the key's own, and hold beside its tenant's.
+    """
     if expires_at is not None and expires_at <= now:
         raise KeyStoreError(f"the expiry {expires_at.isoformat()} is past: give a later one")
     with _locked(directory):
@@ -131,12 +135,15 @@ def create_key(
             label=label,
             expires_at=expires_at,
             scopes=scopes or Scopes(see_reasoning=True),
+            limits=limits,
         )
         path = directory / f"key.{record.id}.json"
         if path.exists():
             raise KeyStoreError(f"key id {record.id} is taken; try again")
         _write(path, record)
-    return NewSecret(key, record, _key_audit("key.create", record, now, "label", "scopes", "expires_at"))
+    return NewSecret(
+        key, record, _key_audit("key.create", record, now, "label", "scopes", "limits", "expires_at")
+    )
 
 
 def list_keys(directory: Path) -> list[KeyRecord]:

@@ -19,7 +19,7 @@ class Caller:
     """Highest effort that the key may use."""
     see_reasoning: bool
     """Whether the caller may see the chain of thought."""
-    limits: RateLimits
-    """The tenant's limits."""
+    limits: tuple[RateLimits, ...]
+    """The tenant's limits, then the key's own where it has any."""
     endpoints: frozenset[Endpoint] | None = None
     """Endpoints that the key may call; None: all."""

@@ -80,7 +80,7 @@ class KeyFiles:
         self._trouble: str | None = None
         self._ready = False
         self._decoy_token = mint(bytes(40))
-        self._decoy = _Entry(_nobody(defaults), ("0" * 64, "0" * 64), (0, 0))
+        self._decoy = _Entry(_nobody(), ("0" * 64, "0" * 64), (0, 0))
 
     @property
     def ready(self) -> bool:
@@ -203,7 +203,7 @@ def _entry(key: KeyRecord, tenant: TenantRecord, defaults: RateLimits) -> _Entry
     scopes = within(key.scopes, tenant.scopes)
     newest, oldest = key.secrets[0], key.secrets[-1]
     return _Entry(
-        caller=_caller(key, scopes, tenant.limits or defaults),
+        caller=_caller(key, scopes, (tenant.limits or defaults, *([key.limits] if key.limits else ()))),
         digests=(newest.digest, oldest.digest),
         expire_s=(
             min(_epoch(newest.expires_at), _epoch(key.expires_at)),
@@ -212,7 +212,7 @@ def _entry(key: KeyRecord, tenant: TenantRecord, defaults: RateLimits) -> _Entry
     )
 
 
-def _caller(key: KeyRecord, scopes: Scopes, limits: RateLimits) -> Caller:
+def _caller(key: KeyRecord, scopes: Scopes, limits: tuple[RateLimits, ...]) -> Caller:
     return Caller(
         tenant=key.tenant,
         key_id=key.id,
@@ -224,10 +224,8 @@ def _caller(key: KeyRecord, scopes: Scopes, limits: RateLimits) -> Caller:
     )
 
 
-def _nobody(limits: RateLimits) -> Caller:
-    return Caller(
-        tenant="", key_id="", models=frozenset(), max_effort="low", see_reasoning=False, limits=limits
-    )
+def _nobody() -> Caller:
+    return Caller(tenant="", key_id="", models=frozenset(), max_effort="low", see_reasoning=False, limits=())
 
 
 def _epoch(moment: datetime | None) -> float:

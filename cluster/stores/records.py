@@ -85,6 +85,8 @@ class KeyRecord(_Record):
     """When it was revoked; None: it is not."""
     scopes: Scopes = Scopes(see_reasoning=True)
     """What it may do, within its tenant's scopes; by default all that its tenant may."""
+    limits: RateLimits | None = None
+    """Limits of its own, which hold beside its tenant's; None: only its tenant's."""
 
 
 def within(scopes: Scopes, outer: Scopes) -> Scopes:

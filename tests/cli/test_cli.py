@@ -110,7 +110,20 @@ def test_a_tenant_gets_a_key_that_works(config: Path) -> None:
     store.refresh()
     caller = store.find(key)
     assert caller is not None
-    assert (caller.tenant, caller.max_effort, caller.limits.tokens_per_min) == ("search", "medium", 5000)
+    assert (caller.tenant, caller.max_effort, caller.limits[0].tokens_per_min) == ("search", "medium", 5000)
+
+
+def test_a_key_may_have_limits_of_its_own(config: Path) -> None:
+    """Limits given with a key are kept with it, beside its tenant's; without any it has none."""
+    run("tenants", "set", "search", "--requests-per-min", "9", "--config", str(config))
+    run("keys", "create", "search", "--label", "plain", "--config", str(config))
+    options = ["--requests-per-min", "3", "--tokens-per-day-high", "70"]
+    run("keys", "create", "search", "--label", "own", *options, "--config", str(config))
+    keys = json.loads(run("keys", "list", "--json", "--config", str(config)).stdout)
+    limits = {key["label"]: key["limits"] for key in keys}
+    assert limits["plain"] is None
+    assert limits["own"]["requests_per_min"] == 3
+    assert limits["own"]["tokens_per_day"]["high"] == 70
 
 
 def test_a_key_is_narrowed_within_its_tenant(config: Path) -> None:

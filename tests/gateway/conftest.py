@@ -80,7 +80,7 @@ def caller(**changes: Any) -> Caller:
         "models": None,
         "max_effort": "high",
         "see_reasoning": False,
-        "limits": RateLimits(requests_per_min=600, tokens_per_min=100_000, concurrent=64),
+        "limits": (RateLimits(requests_per_min=600, tokens_per_min=100_000, concurrent=64),),
     }
     return Caller(**{**fields, **changes})
 
@@ -118,11 +118,10 @@ class Ledger:
         self.reserved.append(ask)
         return self.refusals.pop() if self.refusals else await self._store.reserve(ask)
 
-    async def settle(self, reservation: Reservation, *, tokens: int) -> None:
-        """Note the tokens, and settle after a turn of the loop, as a store over a network would."""
-        await asyncio.sleep(0)
+    def settle(self, reservation: Reservation, *, tokens: int) -> None:
+        """Note the tokens, and settle."""
         self.settled.append(tokens)
-        await self._store.settle(reservation, tokens=tokens)
+        self._store.settle(reservation, tokens=tokens)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from cluster.settings import RateLimits
 
 TOKEN = "gos_live_abc"
 CALLER = Caller(
-    tenant="ads", key_id="k", models=None, max_effort="high", see_reasoning=False, limits=RateLimits()
+    tenant="ads", key_id="k", models=None, max_effort="high", see_reasoning=False, limits=(RateLimits(),)
 )
 
 

@@ -168,7 +168,7 @@ def _exchange() -> Exchange:
 
 
 def _reservation() -> Reservation:
-    ask = Ask("id", "acme", "low", 10, Limits(None, None, None, None))
+    ask = Ask("id", "acme", "key00001", "low", 10, (Limits(None, None, None, None),))
     return Reservation(ask, None, None)
 
 

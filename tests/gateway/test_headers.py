@@ -94,7 +94,7 @@ async def test_a_cut_chain_of_thought_is_told(world: World) -> None:
 
 async def test_a_refused_request_is_told_when_to_come_back(world: World) -> None:
     """A limit gives 429 with the time to wait, and the limits' headers."""
-    world.keys.callers[KEY] = caller(limits=RateLimits(requests_per_min=1))
+    world.keys.callers[KEY] = caller(limits=(RateLimits(requests_per_min=1),))
     world.upstream.then(respond(200, completion()))
     async with world.post() as first, world.post() as second:
         assert (first.status, second.status) == (200, 429)

@@ -62,14 +62,14 @@ def test_retry_after_is_what_openais_clients_obey(wait_s: float, seconds: bytes,
 ])  # fmt: skip
 def test_a_refusal_names_its_limit(limit: LimitName, outcome: Outcome, code: str) -> None:
     """A rate is worth another try; a spent budget is not, and the client is told so."""
-    failure = LimitReached(Refusal(limit, 2.0, None, None))
+    failure = LimitReached(Refusal(limit, "tenant", 2.0, None, None))
     assert (failure.outcome, failure.status, failure.error["code"]) == (outcome, 429, code)
     assert (dict(failure.retry_headers).get(b"x-should-retry") == b"false") == (limit == "budget")
 
 
 def test_a_request_larger_than_its_limit_is_not_worth_a_retry() -> None:
     """A wait without end is told as such."""
-    assert LimitReached(Refusal("tokens", math.inf, None, None)).retry_headers == [
+    assert LimitReached(Refusal("tokens", "key", math.inf, None, None)).retry_headers == [
         (b"x-should-retry", b"false")
     ]
 

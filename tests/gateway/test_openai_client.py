@@ -220,7 +220,7 @@ async def test_a_bad_parameter_is_a_bad_request(world: World) -> None:
 
 async def test_the_clients_own_retry_obeys_the_gateway(world: World) -> None:
     """The client waits as ``retry-after-ms`` says, and then succeeds."""
-    world.ledger.refusals.append(Refusal("requests", 0.01, None, None))
+    world.ledger.refusals.append(Refusal("requests", "tenant", 0.01, None, None))
     world.upstream.then(respond(200, completion()))
     client = world.openai(max_retries=1)
     answer = await client.chat.completions.create(model=MODEL, messages=HELLO)

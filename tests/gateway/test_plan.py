@@ -61,8 +61,10 @@ def test_an_alias_chooses_by_the_level_after_the_cap() -> None:
 def test_the_days_budget_is_the_efforts() -> None:
     """Budgets are kept apart by effort."""
     limits = RateLimits(tokens_per_day=DailyTokens(high=7))
-    assert planned(chat_body(reasoning_effort="high"), who={"limits": limits}).limits.tokens_per_day == 7
-    assert planned(who={"limits": limits}).limits.tokens_per_day is None
+    assert (
+        planned(chat_body(reasoning_effort="high"), who={"limits": (limits,)}).limits[0].tokens_per_day == 7
+    )
+    assert planned(who={"limits": (limits,)}).limits[0].tokens_per_day is None
 
 
 def test_an_unknown_model_is_404_even_for_a_narrow_key() -> None:

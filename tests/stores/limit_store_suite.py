@@ -36,17 +36,20 @@ def ask(
     tokens: int = 0,
     *,
     tenant: str = "ads",
+    key_id: str = "key00001",
     effort: Effort = "low",
     base: Limits = NO_LIMITS,
+    own: Limits | None = None,
     **limits: int,
 ) -> Ask:
-    """Return an ask under an id of its own, with the limits named and no others."""
+    """Return an ask under an id of its own, with the tenant's limits named and the key's ``own``."""
     return Ask(
         request_id=f"r{next(_ids)}",
         tenant=tenant,
+        key_id=key_id,
         effort=effort,
         tokens=tokens,
-        limits=replace(base, **limits),
+        limits=(replace(base, **limits), *([own] if own else ())),
     )
 
 
@@ -94,7 +97,7 @@ class LimitStoreSuite:
         first = await admitted(store, ask(concurrent=2))
         await admitted(store, ask(concurrent=2))
         assert (await refused(store, ask(concurrent=2))).limit == "concurrent"
-        await store.settle(first, tokens=0)
+        store.settle(first, tokens=0)
         await admitted(store, ask(concurrent=2))
         await refused(store, ask(concurrent=2))
 
@@ -109,14 +112,14 @@ class LimitStoreSuite:
     async def test_refund(self, store: LimitStore) -> None:
         """Tokens that were reserved and not used come back at the settle."""
         reservation = await admitted(store, ask(100, tokens_per_min=100, tokens_per_day=100))
-        await store.settle(reservation, tokens=30)
+        store.settle(reservation, tokens=30)
         await refused(store, ask(71, tokens_per_min=100, tokens_per_day=100))
         await admitted(store, ask(70, tokens_per_min=100, tokens_per_day=100))
 
     async def test_debt(self, store: LimitStore, clock: Clock) -> None:
         """Tokens used beyond the reservation are owed, and refilled before anything else is admitted."""
         reservation = await admitted(store, ask(100, tokens_per_min=100))
-        await store.settle(reservation, tokens=200)
+        store.settle(reservation, tokens=200)
         refusal = await refused(store, ask(0, requests_per_min=10, tokens_per_min=100))
         assert refusal.tokens == LimitView(limit=100, remaining=0, reset_s=120)
         clock.advance(120)
@@ -125,11 +128,11 @@ class LimitStoreSuite:
     async def test_settle_once(self, store: LimitStore) -> None:
         """A second settle of the same reservation changes nothing."""
         reservation = await admitted(store, ask(50, tokens_per_min=100, concurrent=1))
-        await store.settle(reservation, tokens=50)
-        await store.settle(reservation, tokens=0)
+        store.settle(reservation, tokens=50)
+        store.settle(reservation, tokens=0)
         await admitted(store, ask(50, tokens_per_min=100, concurrent=1))
         assert (await refused(store, ask(1, tokens_per_min=100))).limit == "tokens"
-        await store.settle(reservation, tokens=0)
+        store.settle(reservation, tokens=0)
         assert (await refused(store, ask(0, concurrent=1))).limit == "concurrent"
 
     async def test_lease_expires(self, store: LimitStore, clock: Clock) -> None:
@@ -145,7 +148,7 @@ class LimitStoreSuite:
         late = await admitted(store, ask(60, concurrent=1, tokens_per_day=100))
         clock.advance(LEASE_S)
         await admitted(store, ask(0, concurrent=1, tokens_per_day=100))
-        await store.settle(late, tokens=0)
+        store.settle(late, tokens=0)
         await refused(store, ask(0, concurrent=1, tokens_per_day=100))
         assert (await refused(store, ask(41, tokens_per_day=100))).limit == "budget"
 
@@ -169,7 +172,7 @@ class LimitStoreSuite:
         before = await admitted(store, ask(100, tokens_per_day=100))
         clock.advance(2)
         await admitted(store, ask(100, tokens_per_day=100))
-        await store.settle(before, tokens=0)
+        store.settle(before, tokens=0)
         await refused(store, ask(1, tokens_per_day=100))
 
     async def test_tenants_are_apart(self, store: LimitStore) -> None:
@@ -177,6 +180,39 @@ class LimitStoreSuite:
         await admitted(store, ask(tenant="ads", requests_per_min=1, concurrent=1))
         await refused(store, ask(tenant="ads", requests_per_min=1, concurrent=1))
         await admitted(store, ask(tenant="search", requests_per_min=1, concurrent=1))
+
+    async def test_a_key_has_limits_of_its_own(self, store: LimitStore) -> None:
+        """A key's own limits hold beside its tenant's, and leave the tenant's other keys alone."""
+        own = replace(NO_LIMITS, requests_per_min=1, concurrent=1)
+        first = await admitted(store, ask(requests_per_min=3, own=own))
+        refusal = await refused(store, ask(requests_per_min=3, own=own))
+        assert (refusal.limit, refusal.level) == ("requests", "key")
+        await admitted(store, ask(requests_per_min=3, key_id="key00002", own=own))
+        await admitted(store, ask(requests_per_min=3, key_id="key00003"))
+        assert (await refused(store, ask(requests_per_min=3, key_id="key00003"))).level == "tenant"
+        free = replace(own, requests_per_min=None)
+        assert (await refused(store, ask(own=free))).limit == "concurrent"
+        store.settle(first, tokens=0)
+        await admitted(store, ask(own=free))
+
+    async def test_every_level_is_settled(self, store: LimitStore) -> None:
+        """A settle refunds the tenant and the key alike, and frees the slot of both."""
+        own = Limits(requests_per_min=None, tokens_per_min=100, concurrent=1, tokens_per_day=150)
+        held = await admitted(store, ask(100, own=own, tokens_per_min=1000))
+        store.settle(held, tokens=40)
+        refusal = await refused(store, ask(61, own=own, tokens_per_min=1000))
+        assert refusal.tokens is not None
+        assert (refusal.level, refusal.tokens.limit, refusal.tokens.remaining) == ("key", 100, 60)
+        held = await admitted(store, ask(60, own=own, tokens_per_min=960))
+        store.settle(held, tokens=60)
+        assert (await refused(store, ask(51, own=replace(own, tokens_per_min=None)))).limit == "budget"
+
+    async def test_one_level_refuses_for_all(self, store: LimitStore) -> None:
+        """What the key's limit refuses takes nothing from the tenant."""
+        own = replace(NO_LIMITS, tokens_per_min=10)
+        for _ in range(5):
+            assert (await refused(store, ask(11, own=own, requests_per_min=1))).level == "key"
+        await admitted(store, ask(10, own=own, requests_per_min=1))
 
     async def test_too_large_for_ever(self, store: LimitStore) -> None:
         """An ask beyond a whole limit is refused, and told that waiting does not help."""

@@ -67,7 +67,7 @@ def test_a_live_key_is_its_caller(directory: Path, keys: KeyFiles) -> None:
     assert (caller.tenant, caller.key_id) == ("ads", made.record.id)
     assert (caller.models, caller.endpoints, caller.max_effort) == (None, None, "high")
     assert caller.see_reasoning is False
-    assert caller.limits == DEFAULTS
+    assert caller.limits == (DEFAULTS,)
 
 
 def test_not_ready_before_it_is_read(directory: Path, keys: KeyFiles) -> None:
@@ -97,7 +97,7 @@ def test_a_tenants_own_limits_and_scopes(directory: Path, keys: KeyFiles) -> Non
     one, other = keys.find(tight.key), keys.find(loose.key)
     assert one is not None
     assert other is not None
-    assert one.limits == other.limits == limits
+    assert one.limits == other.limits == (limits,)
     assert one.models == frozenset({"gpt-oss-20b"})
     assert one.endpoints == frozenset({"chat"})
     assert (one.max_effort, one.see_reasoning) == ("low", False)
