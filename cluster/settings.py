@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cluster.core.effort import EFFORTS, Effort
 from cluster.core.limits import MAX_PER_DAY, MAX_PER_MIN
+from cluster.core.request import Endpoint
 
 DEFAULT_PATH = Path("/etc/gpt-oss-cluster/config.yaml")
 PATH_VARIABLE = "GPT_OSS_CLUSTER_CONFIG"
@@ -28,6 +29,8 @@ PoolName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 HostPort = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}$")]
 """``host:port``; an IPv6 host in square brackets."""
 GptOss = Literal["gpt-oss-120b", "gpt-oss-20b"]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+"""A model or an alias, as clients name it."""
 
 
 class SettingsError(Exception):
@@ -230,6 +233,19 @@ class RateLimits(_Section):
     """Token budgets per day by effort."""
 
 
+class Scopes(_Section):
+    """What a tenant, a key or a token may do."""
+
+    models: tuple[ModelName, ...] | None = None
+    """Models and aliases that may be used; None: all."""
+    endpoints: tuple[Endpoint, ...] | None = None
+    """Endpoints that may be called; None: all."""
+    max_effort: Effort = "high"
+    """Highest effort that may be asked for; a higher one is served at this one."""
+    see_reasoning: bool = False
+    """Whether the chain of thought may be seen."""
+
+
 class LimitSettings(_Section):
     """Where limits are kept, and those of a tenant that has none of its own."""
 
@@ -279,7 +295,7 @@ class Settings(_Section):
     """The Ray Serve side."""
     models: dict[GptOss, ModelSettings] = Field(min_length=1)
     """Models by the name that clients use."""
-    aliases: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], Alias] = {}
+    aliases: dict[ModelName, Alias] = {}
     """Further names, each standing for a model at each effort."""
     limits: LimitSettings = LimitSettings()
     """Rate limits."""

@@ -1,225 +1,238 @@
 """Commands on tenants and keys: ``tenants set|list|remove`` and ``keys create|list|rotate|revoke``."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from cluster.cli.common import ConfigOption, JsonOption, fail, load_settings, print_json
-from cluster.core.effort import Effort
+from cluster.cli.common import JsonOption, print_json
+from cluster.cli.vault import Place, placed
+from cluster.core.effort import EFFORTS, Effort
 from cluster.core.limits import MAX_PER_DAY, MAX_PER_MIN
-from cluster.settings import DailyTokens, RateLimits
+from cluster.core.request import Endpoint
+from cluster.settings import DailyTokens, RateLimits, Scopes
 from cluster.stores import admin
-from cluster.stores.key_files import KeyStoreError, load_pepper
-from cluster.stores.records import KeyRecord, Scopes, live_secrets
+from cluster.stores.records import KeyRecord, TenantRecord, live_secrets, within
 
 tenants = typer.Typer(help="Teams and applications, with their limits and scopes.", no_args_is_help=True)
 keys = typer.Typer(help="API keys of tenants; a secret is shown once.", no_args_is_help=True)
 
-KeysDirOption = Annotated[
-    Path | None,
-    typer.Option("--keys-dir", help="Key directory; without it, auth.keys.path of the settings document."),
-]
+
+def _endpoints(given: list[str] | None) -> list[str] | None:
+    unknown = set(given or ()) - {*get_args(Endpoint)}
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: use {' or '.join(get_args(Endpoint))}")
+    return given
+
+
 NameArgument = Annotated[str, typer.Argument(help="The tenant's name.")]
 KeyArgument = Annotated[str, typer.Argument(help="The key's 8-character id; `keys list` shows it.")]
 ModelsOption = Annotated[
     list[str] | None, typer.Option("--model", help="Allow only this model or alias; may be repeated.")
 ]
-EffortOption = Annotated[Effort, typer.Option(help="Highest effort; more is served at this one.")]
-LimitOption = Annotated[int | None, typer.Option(min=1)]
-PerMinuteOption = Annotated[int | None, typer.Option(min=1, max=MAX_PER_MIN)]
-PerDayOption = Annotated[int | None, typer.Option(min=1, max=MAX_PER_DAY)]
+EndpointsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--endpoint",
+        metavar="|".join(get_args(Endpoint)),
+        callback=_endpoints,
+        help="Allow only this endpoint; may be repeated.",
+    ),
+]
+EffortOption = Annotated[Effort | None, typer.Option(help="Highest effort; more is served at this one.")]
+ReasoningOption = Annotated[
+    bool | None, typer.Option("--see-reasoning/--hide-reasoning", help="Whether the chain of thought shows.")
+]
+LimitOption = Annotated[int | None, typer.Option(min=0, help="0: no such limit.")]
+PerMinuteOption = Annotated[int | None, typer.Option(min=0, max=MAX_PER_MIN, help="0: no such limit.")]
+PerDayOption = Annotated[int | None, typer.Option(min=0, max=MAX_PER_DAY, help="0: no such budget.")]
+PepperOption = Annotated[
+    Path | None, typer.Option(help="Pepper file; without it, auth.pepper_file of the settings document.")
+]
 
 
 @tenants.command("set")
+@placed
 def set_tenant(
+    place: Place,
     name: NameArgument,
     model: ModelsOption = None,
-    max_effort: EffortOption = "high",
-    see_reasoning: Annotated[bool, typer.Option(help="May see the chain of thought.")] = False,
+    all_models: Annotated[bool, typer.Option("--all-models", help="Allow every model again.")] = False,
+    endpoint: EndpointsOption = None,
+    all_endpoints: Annotated[bool, typer.Option("--all-endpoints", help="The same of endpoints.")] = False,
+    max_effort: EffortOption = None,
+    see_reasoning: ReasoningOption = None,
     requests_per_min: PerMinuteOption = None,
     tokens_per_min: PerMinuteOption = None,
     concurrent: LimitOption = None,
     tokens_per_day_low: PerDayOption = None,
     tokens_per_day_medium: PerDayOption = None,
     tokens_per_day_high: PerDayOption = None,
-    keys_dir: KeysDirOption = None,
-    config: ConfigOption = None,
+    default_limits: Annotated[bool, typer.Option("--default-limits", help="Drop its own limits.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Create a tenant or replace its scopes and limits. Without any limit it has the document's defaults."""
-    daily = DailyTokens(low=tokens_per_day_low, medium=tokens_per_day_medium, high=tokens_per_day_high)
-    scopes = Scopes(
-        models=tuple(model) if model else None, max_effort=max_effort, see_reasoning=see_reasoning
+    """Create a tenant, or change it: what is not given stays."""
+    daily = (tokens_per_day_low, tokens_per_day_medium, tokens_per_day_high)
+    everything: dict[str, Any] = {}
+    if all_models:
+        everything["models"] = None
+    if all_endpoints:
+        everything["endpoints"] = None
+    record = admin.set_tenant(
+        place.vault(),
+        name,
+        now=_now(),
+        scopes=Scopes(**everything, **_scopes(model, endpoint, max_effort, see_reasoning)),
+        limits=_limits(requests_per_min, tokens_per_min, concurrent, daily),
+        default_limits=default_limits,
     )
-    with _failing():
-        record = admin.set_tenant(
-            _directory(keys_dir, config),
-            name,
-            now=_now(),
-            scopes=scopes,
-            limits=_given_limits(requests_per_min, tokens_per_min, concurrent, daily),
-        )
     _done(record, f"Tenant {name} is set.", json)
 
 
 @tenants.command("list")
-def list_tenants(
-    keys_dir: KeysDirOption = None, config: ConfigOption = None, json: JsonOption = False
-) -> None:
+@placed
+def list_tenants(place: Place, json: JsonOption = False) -> None:
     """List tenants with their scopes and limits."""
-    with _failing():
-        found = admin.list_tenants(_directory(keys_dir, config))
+    found = admin.list_tenants(place.vault())
     if json:
         print_json([tenant.model_dump(mode="json") for tenant in found])
         return
-    table = Table("tenant", "models", "highest effort", "sees reasoning", "limits")
+    table = Table(Column("tenant", no_wrap=True), "scopes", "limits")
     for tenant in found:
-        scopes = tenant.scopes
-        seen = "yes" if scopes.see_reasoning else "no"
-        table.add_row(tenant.name, _names(scopes.models), scopes.max_effort, seen, _limits(tenant.limits))
+        table.add_row(tenant.name, _scope_words(tenant.scopes), _limit_words(tenant.limits))
     Console().print(table)
 
 
 @tenants.command("remove")
-def remove_tenant(
-    name: NameArgument, keys_dir: KeysDirOption = None, config: ConfigOption = None, json: JsonOption = False
-) -> None:
+@placed
+def remove_tenant(place: Place, name: NameArgument, json: JsonOption = False) -> None:
     """Remove a tenant that has no live key."""
-    with _failing():
-        record = admin.remove_tenant(_directory(keys_dir, config), name, now=_now())
+    record = admin.remove_tenant(place.vault(), name, now=_now())
     _done(record, f"Tenant {name} is removed.", json)
 
 
 @keys.command("create")
+@placed
 def create_key(
+    place: Place,
     tenant: NameArgument,
     label: Annotated[str, typer.Option(help="What the key is for.")] = "",
     model: ModelsOption = None,
-    max_effort: Annotated[
-        Effort | None, typer.Option(help="Highest effort; by default the tenant's.")
+    endpoint: EndpointsOption = None,
+    max_effort: EffortOption = None,
+    see_reasoning: ReasoningOption = None,
+    expires_in_days: Annotated[
+        int | None, typer.Option(min=1, show_default="it never expires", help="Days that the key is good.")
     ] = None,
-    expires_in_days: Annotated[int | None, typer.Option(min=1, help="By default it never expires.")] = None,
     requests_per_min: PerMinuteOption = None,
     tokens_per_min: PerMinuteOption = None,
     concurrent: LimitOption = None,
     tokens_per_day_low: PerDayOption = None,
     tokens_per_day_medium: PerDayOption = None,
     tokens_per_day_high: PerDayOption = None,
-    keys_dir: KeysDirOption = None,
-    config: ConfigOption = None,
+    pepper_file: PepperOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Create a key. Its secret is printed once and stored nowhere: standard output is the key, alone.
+    """Create a key. Standard output is the key, alone; it is stored nowhere.
 
-    Limits given here are the key's own, and hold beside its tenant's.
+    In what is not given it may do what its tenant may, now and later. Limits given here are the key's own,
+    and hold beside its tenant's.
     """
-    now, document = _now(), load_settings(config)
-    directory = keys_dir or document.auth.keys.path
-    given = {"models": tuple(model) if model else None, "max_effort": max_effort}
-    daily = DailyTokens(low=tokens_per_day_low, medium=tokens_per_day_medium, high=tokens_per_day_high)
-    with _failing():
-        made = admin.create_key(
-            directory,
-            tenant,
-            pepper=load_pepper(document.auth.pepper_file),
-            now=now,
-            label=label,
-            scopes=_narrowed(directory, tenant, {name: value for name, value in given.items() if value}),
-            limits=_given_limits(requests_per_min, tokens_per_min, concurrent, daily),
-            expires_at=now + timedelta(days=expires_in_days) if expires_in_days else None,
-        )
+    now, daily = _now(), (tokens_per_day_low, tokens_per_day_medium, tokens_per_day_high)
+    made = admin.create_key(
+        place.vault(),
+        tenant,
+        pepper=place.pepper(pepper_file),
+        now=now,
+        label=label,
+        scopes=Scopes(**_scopes(model, endpoint, max_effort, see_reasoning)),
+        limits=_limits(requests_per_min, tokens_per_min, concurrent, daily),
+        expires_at=now + timedelta(days=expires_in_days) if expires_in_days else None,
+    )
     _show_secret(made, json)
 
 
 @keys.command("list")
-def list_keys(keys_dir: KeysDirOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """List keys, without their secrets."""
-    now = _now()
-    with _failing():
-        found = admin.list_keys(_directory(keys_dir, config))
+@placed
+def list_keys(place: Place, json: JsonOption = False) -> None:
+    """List keys with what they may do now, without their secrets."""
+    now, vault = _now(), place.vault()
+    owners = {tenant.name: tenant for tenant in admin.list_tenants(vault)}
+    facts = [_key_facts(key, owners.get(key.tenant), now) for key in admin.list_keys(vault)]
     if json:
-        print_json([_key_facts(key, now) for key in found])
+        print_json(facts)
         return
-    table = Table("id", "tenant", "label", "state", "created", "expires")
-    for key in found:
-        facts = _key_facts(key, now)
+    table = Table(Column("id", no_wrap=True), "tenant", "label", "state", "created", "expires", "scopes")
+    for fact in facts:
         table.add_row(
-            *(str(facts[column] or "") for column in ("id", "tenant", "label", "state")),
-            f"{key.created_at:%Y-%m-%d}",
-            f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never",
+            *(str(fact[column] or "") for column in ("id", "tenant", "label", "state")),
+            str(fact["created_at"])[:10],
+            str(fact["expires_at"] or "never")[:10],
+            _scope_words(Scopes.model_validate(fact["scopes"])),
         )
     Console().print(table)
 
 
 @keys.command("rotate")
+@placed
 def rotate_key(
+    place: Place,
     key: KeyArgument,
     keep_old_hours: Annotated[
         float, typer.Option(min=0, help="Hours that the old secret stays good, for clients to change over.")
     ] = 24,
-    keys_dir: KeysDirOption = None,
-    config: ConfigOption = None,
+    pepper_file: PepperOption = None,
     json: JsonOption = False,
 ) -> None:
     """Give a key a new secret. Standard output is the new key, alone."""
-    document = load_settings(config)
-    with _failing():
-        made = admin.rotate_key(
-            keys_dir or document.auth.keys.path,
-            key,
-            pepper=load_pepper(document.auth.pepper_file),
-            now=_now(),
-            keep_old_s=keep_old_hours * 3600,
-        )
+    made = admin.rotate_key(
+        place.vault(),
+        key,
+        pepper=place.pepper(pepper_file),
+        now=_now(),
+        keep_old_s=keep_old_hours * 3600,
+    )
     _show_secret(made, json)
 
 
 @keys.command("revoke")
-def revoke_key(
-    key: KeyArgument, keys_dir: KeysDirOption = None, config: ConfigOption = None, json: JsonOption = False
-) -> None:
-    """Revoke a key for good; a running gateway refuses it within two seconds."""
-    with _failing():
-        record = admin.revoke_key(_directory(keys_dir, config), key, now=_now())
+@placed
+def revoke_key(place: Place, key: KeyArgument, json: JsonOption = False) -> None:
+    """Revoke a key for good; a running gateway refuses it within seconds."""
+    record = admin.revoke_key(place.vault(), key, now=_now())
     _done(record, f"Key {key} is revoked.", json)
 
 
-def _directory(given: Path | None, config: Path | None) -> Path:
-    return given or load_settings(config).auth.keys.path
+def _scopes(
+    models: list[str] | None, endpoints: list[str] | None, effort: Effort | None, reasoning: bool | None
+) -> dict[str, Any]:
+    """Return the fields of `Scopes` that were given."""
+    given = {
+        "models": tuple(models) if models else None,
+        "endpoints": tuple(endpoints) if endpoints else None,
+        "max_effort": effort,
+        "see_reasoning": reasoning,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
-def _given_limits(
-    requests_per_min: int | None, tokens_per_min: int | None, concurrent: int | None, daily: DailyTokens
+def _limits(
+    requests: int | None, tokens: int | None, concurrent: int | None, daily: tuple[int | None, ...]
 ) -> RateLimits | None:
-    """Return the limits that options give; None when none was given."""
-    limits = RateLimits(
-        requests_per_min=requests_per_min,
-        tokens_per_min=tokens_per_min,
-        concurrent=concurrent,
-        tokens_per_day=daily,
-    )
-    return None if limits == RateLimits() else limits
+    """Return the limits that were given, 0 for none, and only their fields set; None when none was given."""
 
+    def given(**options: int | None) -> dict[str, Any]:
+        return {name: value or None for name, value in options.items() if value is not None}
 
-def _narrowed(directory: Path, tenant: str, given: dict[str, Any]) -> Scopes | None:
-    """Return the tenant's scopes with what was given in their place; None when nothing was."""
-    owners = [owner for owner in admin.list_tenants(directory) if owner.name == tenant]
-    return owners[0].scopes.model_copy(update=given) if owners and given else None
-
-
-@contextmanager
-def _failing() -> Iterator[None]:
-    try:
-        yield
-    except KeyStoreError as error:
-        fail(str(error))
+    limits = given(requests_per_min=requests, tokens_per_min=tokens, concurrent=concurrent)
+    budgets = given(**dict(zip(EFFORTS, daily, strict=True)))
+    if budgets:
+        limits["tokens_per_day"] = DailyTokens(**budgets)
+    return RateLimits(**limits) if limits else None
 
 
 def _done(record: admin.AuditRecord, text: str, json: bool) -> None:
@@ -237,16 +250,35 @@ def _show_secret(made: admin.NewSecret, json: bool) -> None:
     typer.echo(made.key)
 
 
-def _key_facts(key: KeyRecord, now: datetime) -> dict[str, Any]:
-    state = "revoked" if key.revoked_at else "live" if live_secrets(key, now) else "expired"
-    return {**key.model_dump(mode="json", exclude={"secrets"}), "secrets": len(key.secrets), "state": state}
+def _key_facts(key: KeyRecord, owner: TenantRecord | None, now: datetime) -> dict[str, Any]:
+    """Return what may be told of a key; its scopes are those in force, within its tenant's."""
+    live = live_secrets(key, now)
+    state = "revoked" if key.revoked_at else "expired" if not live else "live" if owner else "without tenant"
+    scopes = within(key.scopes, owner.scopes) if owner else key.scopes
+    return {
+        **key.model_dump(mode="json", exclude={"secrets", "scopes"}),
+        "scopes": scopes.model_dump(mode="json"),
+        "secrets": len(live),
+        "state": state,
+    }
 
 
-def _names(models: tuple[str, ...] | None) -> str:
-    return "all" if models is None else ", ".join(models)
+def _scope_words(scopes: Scopes) -> str:
+    def names(what: str, given: tuple[str, ...] | None) -> str:
+        return f"all {what}" if given is None else ", ".join(given) or f"no {what}"
+
+    sees = "sees reasoning" if scopes.see_reasoning else "reasoning hidden"
+    return "; ".join(
+        [
+            names("models", scopes.models),
+            names("endpoints", scopes.endpoints),
+            f"{scopes.max_effort} effort",
+            sees,
+        ]
+    )
 
 
-def _limits(limits: RateLimits | None) -> str:
+def _limit_words(limits: RateLimits | None) -> str:
     if limits is None:
         return "the document's defaults"
     told = limits.model_dump(exclude_none=True, exclude={"tokens_per_day"})

@@ -16,6 +16,8 @@ ID_LENGTH = 8
 SECRET_LENGTH = 32
 CHECKSUM_LENGTH = 6
 LENGTH = len(PREFIX) + ID_LENGTH + SECRET_LENGTH + CHECKSUM_LENGTH
+ID = slice(len(PREFIX), len(PREFIX) + ID_LENGTH)
+"""Where the id stands in a key."""
 RANDOM_BYTES = 40
 """Randomness that one key takes: 320 bits for 238 bits of key, so that the modulo's bias is below 2^-80."""
 
@@ -35,13 +37,13 @@ def mint(random: bytes, *, key_id: str | None = None) -> str:
 
 
 def well_formed(token: str) -> bool:
-    """Whether ``token`` has a key's form and a right checksum."""
+    """Whether ``token`` has a key's form and a right checksum: what a scanner for leaked keys asks."""
     return _FORM.fullmatch(token) is not None and token.endswith(_checksum(token[:-CHECKSUM_LENGTH]))
 
 
 def key_id(token: str) -> str:
     """Return the id inside a well-formed key."""
-    return token[len(PREFIX) : len(PREFIX) + ID_LENGTH]
+    return token[ID]
 
 
 def digest(pepper: bytes, token: str) -> str:

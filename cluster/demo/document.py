@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from cluster.demo.machine import Engine, Ports
+from cluster.settings import Scopes
 from cluster.stores import admin
-from cluster.stores.key_files import load_pepper
-from cluster.stores.records import Scopes
+from cluster.stores.key_files import KeyDirectory
+from cluster.stores.key_index import load_pepper
 
 MODELS = ("gpt-oss-120b", "gpt-oss-20b")
 TENANTS = {"demo": False, "research": True}
@@ -117,9 +118,9 @@ def client_keys(state: State) -> dict[str, str]:
 def _client_key(state: State, tenant: str, see_reasoning: bool) -> str:
     kept = state.client_key(tenant)
     if not kept.exists():
-        now = datetime.now(UTC)
-        admin.set_tenant(state.keys, tenant, now=now, scopes=Scopes(see_reasoning=see_reasoning))
-        made = admin.create_key(state.keys, tenant, pepper=load_pepper(state.pepper), now=now, label="demo")
+        now, vault = datetime.now(UTC), KeyDirectory(state.keys)
+        admin.set_tenant(vault, tenant, now=now, scopes=Scopes(see_reasoning=see_reasoning))
+        made = admin.create_key(vault, tenant, pepper=load_pepper(state.pepper), now=now, label="demo")
         kept.touch(mode=0o600)
         kept.write_text(made.key)
     return kept.read_text()

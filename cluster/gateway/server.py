@@ -27,8 +27,10 @@ from cluster.gateway.relay import RelaySettings
 from cluster.gateway.telemetry import Telemetry
 from cluster.gateway.upstream import Engines
 from cluster.settings import Settings
-from cluster.stores.key_files import KeyFiles, KeyStoreError, load_pepper
+from cluster.stores.key_files import KeyFiles
+from cluster.stores.key_index import KeyIndex, load_pepper
 from cluster.stores.memory_limits import MemoryLimits
+from cluster.stores.records import KeyStoreError
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +81,17 @@ def assemble(settings: Settings, log: Log) -> Gateway:
         pepper = load_pepper(settings.auth.pepper_file)
     except KeyStoreError as error:
         raise StartError(str(error)) from error
-    keys = KeyFiles(settings.auth.keys.path, pepper, defaults=settings.limits.defaults, clock=time.time)
+    directory = settings.auth.keys.path
+    index = KeyIndex(
+        pepper, defaults=settings.limits.defaults, clock=time.time, origin=f"keys in {directory}"
+    )
+    keys = KeyFiles(directory, index)
     keys.refresh()
     registry, gate = CollectorRegistry(), Gate()
     engines = Engines(settings.serving.url, _engine_key(settings.serving.engine_key_file))
     director = Director(
         settings=settings,
-        keys=keys,
+        keys=index,
         limits=MemoryLimits(time.time, max_request_s=settings.limits.max_request_s),
         gate=gate,
         relays=RelaySettings(engines, pepper, settings.gateway.stream, time.monotonic),
@@ -93,7 +99,7 @@ def assemble(settings: Settings, log: Log) -> Gateway:
     )
     return Gateway(
         app=build(director, Models(settings), now=time.monotonic),
-        admin=build_admin(registry, keys, gate),
+        admin=build_admin(registry, index, gate),
         gate=gate,
         engines=engines,
         keys=keys,

@@ -1,38 +1,39 @@
-"""Administrative acts on tenants and keys in a directory; a running gateway picks the changes up.
+"""Administrative acts on tenants and keys; a running gateway picks the changes up.
 
-Each act takes the directory's lock, writes whole files (0600, renamed into place) and returns an audit record
-that names who was changed and how, without any secret. A key's secret is returned once, by the act that made
-it, and is nowhere afterwards. Errors are `KeyStoreError`, and say what to do.
+Each act is decided on the records as they are and applied as one step by a `Vault`: a directory or a
+Kubernetes Secret. It returns an audit record that names who was changed and how, without any secret. A key's
+secret is returned once, by the act that made it, and is nowhere afterwards. Errors are `KeyStoreError`, and
+say what to do.
 """
 
-import fcntl
-import os
 import secrets
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cluster.core.keys import RANDOM_BYTES, digest, key_id, mint
-from cluster.settings import RateLimits
-from cluster.stores.key_files import KeyStoreError, read_record
+from cluster.settings import RateLimits, Scopes
 from cluster.stores.records import (
+    Entries,
     KeyId,
     KeyRecord,
     KeySecret,
-    Scopes,
+    KeyStoreError,
     TenantName,
     TenantRecord,
+    dump,
+    key_entry,
     live_secrets,
+    mistakes,
+    parse,
+    tenant_entry,
     within,
 )
 
-_LOCK = ".lock"
+Section = TypeVar("Section", Scopes, RateLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,52 +62,94 @@ class NewSecret:
         return f"NewSecret(key=<hidden>, id={self.record.id!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an act changes, and what it tells."""
+
+    entries: Mapping[str, bytes | None]
+    """Entries to write, in this order; None removes one."""
+    audit: AuditRecord
+    made: NewSecret | None = None
+
+
+class Vault(Protocol):
+    """Where records are kept."""
+
+    def read(self) -> Entries:
+        """Return all records. Raises `KeyStoreError`."""
+
+    def change(self, act: Callable[[Entries], Change]) -> Change:
+        """Apply ``act`` to the records as they are, with no other act between. Raises `KeyStoreError`.
+
+        ``act`` may be called again, with newer records, when another change came first.
+        """
+
+
 def set_tenant(
-    directory: Path,
+    vault: Vault,
     name: str,
     *,
     now: datetime,
     scopes: Scopes | None = None,
     limits: RateLimits | None = None,
+    default_limits: bool = False,
 ) -> AuditRecord:
-    """Create a tenant, or replace its scopes and limits; what is None keeps its value or its default."""
+    """Create a tenant, or change its scopes and limits.
+
+    Of ``scopes`` and ``limits`` the fields that are set count; the others keep their value, or their default.
+    ``default_limits`` drops the tenant's own limits first. A tenant that is narrowed narrows its keys.
+    """
     _check(TenantName, name, "tenant name")
-    with _locked(directory):
-        path = directory / f"tenant.{name}.json"
-        old = read_record(path, TenantRecord) if path.exists() else TenantRecord(name=name, created_at=now)
-        new = old.model_copy(
-            update={"scopes": scopes or old.scopes, "limits": old.limits if limits is None else limits}
+
+    def act(entries: Entries) -> Change:
+        entry = tenant_entry(name)
+        old = (
+            parse(entry, entries[entry], TenantRecord)
+            if entry in entries
+            else TenantRecord(name=name, created_at=now)
         )
-        _write(path, new)
-    return AuditRecord(
-        now, "tenant.set", name, None, new.model_dump(mode="json", include={"scopes", "limits"})
-    )
+        own = None if default_limits else old.limits
+        new = old.model_copy(
+            update={
+                "scopes": _merged(old.scopes, scopes),
+                "limits": own if limits is None else _merged(own or RateLimits(), limits),
+            }
+        )
+        told = new.model_dump(mode="json", include={"scopes", "limits"})
+        return Change({entry: dump(new)}, AuditRecord(now, "tenant.set", name, None, told))
+
+    return vault.change(act).audit
 
 
-def list_tenants(directory: Path) -> list[TenantRecord]:
+def list_tenants(vault: Vault) -> list[TenantRecord]:
     """Return all tenants by name."""
-    return [read_record(path, TenantRecord) for path in sorted(directory.glob("tenant.*.json"))]
+    return _tenants(vault.read())
 
 
-def remove_tenant(directory: Path, name: str, *, now: datetime) -> AuditRecord:
+def remove_tenant(vault: Vault, name: str, *, now: datetime) -> AuditRecord:
     """Remove a tenant and its dead keys. Refused while it has a live key."""
-    with _locked(directory):
-        path = _existing_tenant(directory, name)
-        keys = [key for key in list_keys(directory) if key.tenant == name]
+    _check(TenantName, name, "tenant name")
+
+    def act(entries: Entries) -> Change:
+        _tenant(entries, name)
+        keys = [key for key in _keys(entries) if key.tenant == name]
         live = [key.id for key in keys if live_secrets(key, now)]
         if live:
             raise KeyStoreError(
                 f"tenant {name} has live keys ({', '.join(live)}): revoke them first with "
                 "`gpt-oss-cluster keys revoke`"
             )
-        for key in keys:
-            (directory / f"key.{key.id}.json").unlink()
-        path.unlink()
-    return AuditRecord(now, "tenant.remove", name, None, {"keys_removed": [key.id for key in keys]})
+        told = {"keys_removed": [key.id for key in keys]}
+        return Change(
+            {**{key_entry(key.id): None for key in keys}, tenant_entry(name): None},
+            AuditRecord(now, "tenant.remove", name, None, told),
+        )
+
+    return vault.change(act).audit
 
 
 def create_key(
-    directory: Path,
+    vault: Vault,
     tenant: str,
     *,
     pepper: bytes,
@@ -116,68 +159,80 @@ def create_key(
     limits: RateLimits | None = None,
     expires_at: datetime | None = None,
 ) -> NewSecret:
-    """Create a key of a tenant. ``scopes`` may not go beyond the tenant's; None: all that the tenant may.
+    """Create a key of a tenant.
 
-    ``limits`` are the key's own, and hold beside its tenant's.
+    Of ``scopes`` the fields that are set count, and may not go beyond the tenant's; in the others the key
+    follows its tenant. ``limits`` are the key's own, and hold beside its tenant's.
     """
+    _check(TenantName, tenant, "tenant name")
     if expires_at is not None and expires_at <= now:
         raise KeyStoreError(f"the expiry {expires_at.isoformat()} is past: give a later one")
-    with _locked(directory):
-        owner = read_record(_existing_tenant(directory, tenant), TenantRecord)
-        _check_within(scopes, owner)
+
+    def act(entries: Entries) -> Change:
+        owner = _tenant(entries, tenant)
         key = mint(secrets.token_bytes(RANDOM_BYTES))
-        record = _validated(
-            KeyRecord,
+        record = _new_key(
             id=key_id(key),
             tenant=tenant,
             secrets=(KeySecret(digest=digest(pepper, key)),),
             created_at=now,
             label=label,
             expires_at=expires_at,
-            scopes=scopes or Scopes(see_reasoning=True),
+            scopes=_key_scopes(owner, scopes),
             limits=limits,
         )
-        path = directory / f"key.{record.id}.json"
-        if path.exists():
+        entry = key_entry(record.id)
+        if entry in entries:
             raise KeyStoreError(f"key id {record.id} is taken; try again")
-        _write(path, record)
-    return NewSecret(
-        key, record, _key_audit("key.create", record, now, "label", "scopes", "limits", "expires_at")
-    )
+        audit = _key_audit("key.create", record, now, "label", "scopes", "limits", "expires_at")
+        return Change({entry: dump(record)}, audit, NewSecret(key, record, audit))
+
+    return _made(vault.change(act))
 
 
-def list_keys(directory: Path) -> list[KeyRecord]:
+def list_keys(vault: Vault) -> list[KeyRecord]:
     """Return all keys by id, revoked and expired ones too; they hold digests, no secrets."""
-    return [read_record(path, KeyRecord) for path in sorted(directory.glob("key.*.json"))]
+    return _keys(vault.read())
 
 
-def rotate_key(
-    directory: Path, identity: str, *, pepper: bytes, now: datetime, keep_old_s: float
-) -> NewSecret:
+def rotate_key(vault: Vault, identity: str, *, pepper: bytes, now: datetime, keep_old_s: float) -> NewSecret:
     """Give a key a new secret under its id; the newest old one stays good for ``keep_old_s`` seconds."""
-    with _locked(directory):
-        path, old = _existing_key(directory, identity)
+    _check(KeyId, identity, "key id")
+
+    def act(entries: Entries) -> Change:
+        old = _key(entries, identity)
         live = live_secrets(old, now)
         if not live:
             raise KeyStoreError(f"key {identity} is revoked or has expired: create a new one")
         key = mint(secrets.token_bytes(RANDOM_BYTES), key_id=identity)
         end = now + timedelta(seconds=keep_old_s)
-        kept = live[0].model_copy(update={"expires_at": min(live[0].expires_at or end, end)})
+        until = min(end, live[0].expires_at or end, old.expires_at or end)
+        kept = live[0].model_copy(update={"expires_at": until})
         record = old.model_copy(update={"secrets": (KeySecret(digest=digest(pepper, key)), kept)})
-        _write(path, record)
-    audit = AuditRecord(
-        now, "key.rotate", record.tenant, identity, {"old_secret_expires_at": end.isoformat()}
-    )
-    return NewSecret(key, record, audit)
+        told = {"old_secret_expires_at": until.isoformat()}
+        audit = AuditRecord(now, "key.rotate", record.tenant, identity, told)
+        return Change({key_entry(identity): dump(record)}, audit, NewSecret(key, record, audit))
+
+    return _made(vault.change(act))
 
 
-def revoke_key(directory: Path, identity: str, *, now: datetime) -> AuditRecord:
+def revoke_key(vault: Vault, identity: str, *, now: datetime) -> AuditRecord:
     """Revoke a key for good. Its record stays, for the audit; revoking it again changes nothing."""
-    with _locked(directory):
-        path, old = _existing_key(directory, identity)
+    _check(KeyId, identity, "key id")
+
+    def act(entries: Entries) -> Change:
+        old = _key(entries, identity)
         record = old.model_copy(update={"revoked_at": old.revoked_at or now})
-        _write(path, record)
-    return _key_audit("key.revoke", record, now, "revoked_at")
+        audit = _key_audit("key.revoke", record, now, "revoked_at")
+        return Change({key_entry(identity): dump(record)}, audit)
+
+    return vault.change(act).audit
+
+
+def _made(change: Change) -> NewSecret:
+    if change.made is None:
+        raise TypeError("the act made no secret")
+    return change.made
 
 
 def _key_audit(act: str, record: KeyRecord, now: datetime, *fields: str) -> AuditRecord:
@@ -186,91 +241,73 @@ def _key_audit(act: str, record: KeyRecord, now: datetime, *fields: str) -> Audi
     )
 
 
-def _check_within(scopes: Scopes | None, owner: TenantRecord) -> None:
-    """Check that a key's scopes do not go beyond its tenant's."""
-    if scopes is None:
-        return
-    allowed = within(scopes, owner.scopes)
+def _merged(old: Section, given: Section | None) -> Section:
+    """Return ``old`` with the fields that are set in ``given``."""
+    if given is None:
+        return old
+    new, base = given.model_dump(exclude_unset=True), old.model_dump()
+    for name, value in new.items():
+        base[name] = {**base[name], **value} if isinstance(value, dict) else value
+    return type(old).model_validate(base)
+
+
+def _key_scopes(owner: TenantRecord, given: Scopes | None) -> Scopes:
+    """Return a new key's scopes. Raises `KeyStoreError` where they would go beyond its tenant's."""
+    asked = _merged(Scopes(see_reasoning=True), given)
+    allowed, theirs = within(asked, owner.scopes), owner.scopes
     wider = [
-        name
-        for name in Scopes.model_fields
-        if getattr(scopes, name) is not None and getattr(scopes, name) != getattr(allowed, name)
+        f"{name} ({_words(getattr(asked, name))}; the tenant's: {_words(getattr(theirs, name))})"
+        for name in sorted(given.model_fields_set if given else ())
+        if getattr(asked, name) is not None and getattr(asked, name) != getattr(allowed, name)
     ]
     if wider:
         raise KeyStoreError(
-            f"the key's {', '.join(wider)} would go beyond what tenant {owner.name} may: narrow it, or widen "
-            "the tenant with `gpt-oss-cluster tenants set`"
+            f"the key would go beyond what tenant {owner.name} may: {', '.join(wider)}. Narrow the key, or "
+            "widen the tenant with `gpt-oss-cluster tenants set`"
         )
+    return asked
 
 
-def _existing_tenant(directory: Path, name: str) -> Path:
-    _check(TenantName, name, "tenant name")
-    path = directory / f"tenant.{name}.json"
-    if not path.exists():
+def _words(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(value) or "none"
+    return str({None: "all", True: "yes", False: "no"}.get(value, value))
+
+
+def _tenants(entries: Entries) -> list[TenantRecord]:
+    names = sorted(name for name in entries if name.startswith("tenant."))
+    return [parse(name, entries[name], TenantRecord) for name in names]
+
+
+def _keys(entries: Entries) -> list[KeyRecord]:
+    names = sorted(name for name in entries if name.startswith("key."))
+    return [parse(name, entries[name], KeyRecord) for name in names]
+
+
+def _tenant(entries: Entries, name: str) -> TenantRecord:
+    entry = tenant_entry(name)
+    if entry not in entries:
         raise KeyStoreError(f"there is no tenant {name}: create it with `gpt-oss-cluster tenants set {name}`")
-    return path
+    return parse(entry, entries[entry], TenantRecord)
 
 
-def _existing_key(directory: Path, identity: str) -> tuple[Path, KeyRecord]:
-    _check(KeyId, identity, "key id")
-    path = directory / f"key.{identity}.json"
-    if not path.exists():
+def _key(entries: Entries, identity: str) -> KeyRecord:
+    entry = key_entry(identity)
+    if entry not in entries:
         raise KeyStoreError(f"there is no key {identity}: see `gpt-oss-cluster keys list`")
-    return path, read_record(path, KeyRecord)
+    return parse(entry, entries[entry], KeyRecord)
 
 
 def _check(kind: Any, value: str, what: str) -> None:
-    """Check a name before it becomes part of a path."""
+    """Check a name before it becomes part of an entry's name."""
     try:
         TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         raise KeyStoreError(f"{what} {value!r}: {error.errors()[0]['msg']}") from None
 
 
-def _validated(kind: type[KeyRecord], **values: Any) -> KeyRecord:
+def _new_key(**values: Any) -> KeyRecord:
     try:
-        return kind(**values)
+        return KeyRecord(**values)
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise KeyStoreError(f"the key cannot be made: {reasons}") from None
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock, so that two acts at once do not undo each other."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise KeyStoreError(f"{directory}: cannot be written to: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _write(path: Path, record: BaseModel) -> None:
-    """Write a record as a whole: readers see the old file or the new one, also after a crash."""
-    text = record.model_dump_json(indent=2, exclude_none=True) + "\n"
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # made with mode 0600
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-        _sync(path.parent)
-    except OSError as error:
-        raise KeyStoreError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        raise KeyStoreError(f"the key cannot be made: {mistakes(error)}") from None

@@ -4,40 +4,36 @@ The same documents are files of a directory and entries of a Kubernetes Secret: 
 ``key.<id>.json``. A key may narrow what its tenant may do, never widen it.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from cluster.core.effort import EFFORTS, Effort
-from cluster.core.request import Endpoint
-from cluster.settings import RateLimits
+from cluster.core.effort import EFFORTS
+from cluster.settings import RateLimits, Scopes
 
 TenantName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 """Lower-case letters, digits and dashes, at most 63: it is a file name, a Secret entry and a metric label."""
 KeyId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{8}$")]
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Entries = Mapping[str, bytes]
+"""Records as they are stored, by entry name: ``tenant.<name>.json`` and ``key.<id>.json``."""
 Item = TypeVar("Item")
+
+
+class KeyStoreError(Exception):
+    """Tenants, keys or the pepper cannot be read or changed; the message says what to do."""
+
+
+class KeyStoreUnreachableError(KeyStoreError):
+    """Where tenants and keys are kept cannot be reached now."""
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
     )
-
-
-class Scopes(_Record):
-    """What a tenant or a key may do."""
-
-    models: tuple[ModelName, ...] | None = None
-    """Models and aliases that may be used; None: all."""
-    endpoints: tuple[Endpoint, ...] | None = None
-    """Endpoints that may be called; None: all."""
-    max_effort: Effort = "high"
-    """Highest effort that may be asked for; a higher one is served at this one."""
-    see_reasoning: bool = False
-    """Whether the chain of thought may be seen."""
 
 
 class TenantRecord(_Record):
@@ -84,9 +80,52 @@ class KeyRecord(_Record):
     revoked_at: AwareDatetime | None = None
     """When it was revoked; None: it is not."""
     scopes: Scopes = Scopes(see_reasoning=True)
-    """What it may do, within its tenant's scopes; by default all that its tenant may."""
+    """What it may do, within its tenant's scopes of the moment; by default all that its tenant may."""
     limits: RateLimits | None = None
     """Limits of its own, which hold beside its tenant's; None: only its tenant's."""
+
+
+Record = TypeVar("Record", KeyRecord, TenantRecord)
+
+
+def is_entry(name: str) -> bool:
+    """Whether ``name`` is the name of a record's entry; a directory or a Secret may hold other things too."""
+    return name.startswith(("key.", "tenant.")) and name.endswith(".json")
+
+
+def key_entry(identity: str) -> str:
+    """Return the name of a key's entry."""
+    return f"key.{identity}.json"
+
+
+def tenant_entry(name: str) -> str:
+    """Return the name of a tenant's entry."""
+    return f"tenant.{name}.json"
+
+
+def dump(record: KeyRecord | TenantRecord) -> bytes:
+    """Return a record as it is stored: one line of JSON, because a Secret's room is small."""
+    return record.model_dump_json(exclude_none=True).encode() + b"\n"
+
+
+def parse(entry: str, data: bytes, kind: type[Record]) -> Record:
+    """Return the record in an entry. Raises `KeyStoreError`, which names the mistake, never a value in it."""
+    try:
+        record = kind.model_validate_json(data)
+    except ValidationError as error:
+        raise KeyStoreError(f"{entry}: {mistakes(error)}") from None
+    own = key_entry(record.id) if isinstance(record, KeyRecord) else tenant_entry(record.name)
+    if entry != own:
+        raise KeyStoreError(f"{entry}: the record inside is of another name than its entry")
+    return record
+
+
+def mistakes(error: ValidationError) -> str:
+    """Return what is wrong with a record, each mistake by its place in it, without any value."""
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'document'}: {item['msg']}"
+        for item in error.errors(include_input=False, include_context=False, include_url=False)
+    )
 
 
 def within(scopes: Scopes, outer: Scopes) -> Scopes:

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from cluster import settings
 from cluster.cli import app
-from cluster.stores.key_files import KeyFiles, load_pepper
+from cluster.stores.key_files import KeyDirectory
+from cluster.stores.key_index import KeyIndex, load_pepper
 from tests.test_settings import RIGHT
 
 runner = CliRunner()
@@ -101,14 +102,14 @@ def test_a_tenant_gets_a_key_that_works(config: Path) -> None:
     )
     key = run("keys", "create", "search", "--label", "ci", "--config", str(config)).stdout.strip()
     document = settings.load(config)
-    store = KeyFiles(
-        document.auth.keys.path,
+    keys = KeyIndex(
         load_pepper(document.auth.pepper_file),
         defaults=document.limits.defaults,
         clock=lambda: 0.0,
+        origin="test",
     )
-    store.refresh()
-    caller = store.find(key)
+    keys.update(KeyDirectory(document.auth.keys.path).read())
+    caller = keys.find(key)
     assert caller is not None
     assert (caller.tenant, caller.max_effort, caller.limits[0].tokens_per_min) == ("search", "medium", 5000)
 
@@ -134,7 +135,51 @@ def test_a_key_is_narrowed_within_its_tenant(config: Path) -> None:
     assert key["scopes"]["max_effort"] == "medium"
     assert key["scopes"]["models"] == ["gpt-oss-20b"]
     refused = run("keys", "create", "search", "--max-effort", "high", "--config", str(config), status=1)
-    assert "max_effort" in refused.stderr
+    assert "max_effort (high; the tenant's: medium)" in refused.stderr
+    assert "tenants set" in refused.stderr
+
+
+def test_a_tenant_is_changed_in_what_is_given(config: Path) -> None:
+    """``tenants set`` keeps what it is not told; 0 lifts one limit, and all of them can be dropped."""
+
+    def set_to(*options: str) -> dict[str, Any]:
+        run("tenants", "set", "search", *options, "--config", str(config))
+        [tenant] = json.loads(run("tenants", "list", "--json", "--config", str(config)).stdout)
+        return {**tenant["scopes"], "limits": tenant["limits"]}
+
+    set_to("--model", "gpt-oss-20b", "--endpoint", "chat", "--max-effort", "low", "--tokens-per-min", "5")
+    told = set_to("--see-reasoning", "--requests-per-min", "7", "--tokens-per-day-high", "9")
+    assert (told["models"], told["endpoints"], told["max_effort"]) == (["gpt-oss-20b"], ["chat"], "low")
+    assert told["see_reasoning"] is True
+    assert (told["limits"]["tokens_per_min"], told["limits"]["requests_per_min"]) == (5, 7)
+    told = set_to("--all-models", "--all-endpoints", "--tokens-per-min", "0", "--hide-reasoning")
+    assert (told["models"], told["endpoints"], told["see_reasoning"]) == (None, None, False)
+    assert (told["limits"]["tokens_per_min"], told["limits"]["tokens_per_day"]["high"]) == (None, 9)
+    assert set_to("--default-limits")["limits"] is None
+
+
+def test_every_scope_of_a_key_is_an_option(config: Path) -> None:
+    """A key can be narrowed in models, endpoints, effort and what it sees, and the list tells it."""
+    run("tenants", "set", "search", "--see-reasoning", "--config", str(config))
+    scopes = ("--model", "gpt-oss", "--endpoint", "responses", "--max-effort", "low", "--hide-reasoning")
+    run("keys", "create", "search", *scopes, "--config", str(config))
+    [key] = json.loads(run("keys", "list", "--json", "--config", str(config)).stdout)
+    assert key["scopes"] == {
+        "models": ["gpt-oss"], "endpoints": ["responses"], "max_effort": "low", "see_reasoning": False,
+    }  # fmt: skip
+    table = " ".join(run("keys", "list", "--config", str(config)).stdout.split())
+    assert key["id"] in table
+    run("keys", "create", "search", "--endpoint", "embeddings", "--config", str(config), status=2)
+
+
+def test_no_settings_document_is_needed(tmp_path: Path) -> None:
+    """With a key directory and a pepper file given, no document is read."""
+    (tmp_path / "pepper").write_text("p" * 40)
+    place = ("--keys-dir", str(tmp_path / "keys"))
+    run("tenants", "set", "search", *place)
+    made = run("keys", "create", "search", *place, "--pepper-file", str(tmp_path / "pepper")).stdout.strip()
+    assert made.startswith("gos_live_")
+    assert "pepper file" in run("keys", "create", "search", *place, "--pepper-file", "no", status=1).stderr
 
 
 def test_a_revoked_key_is_listed_as_such(config: Path) -> None:
