@@ -53,6 +53,20 @@ class StreamSettings(_Section):
     """Seconds that running requests get to finish after SIGTERM."""
 
 
+class HttpSettings(_Section):
+    """How long clients may take on a connection, on both addresses."""
+
+    header_timeout_s: Seconds = 10
+    """Seconds for the head of a request, from its first byte; also for the first byte of a new connection."""
+    body_timeout_s: Seconds = 30
+    """Seconds that a body may stand still, or lag behind ``min_body_bytes_per_s``."""
+    min_body_bytes_per_s: Count = 1024
+    """Slowest rate, in bytes per second, at which a body may arrive."""
+    idle_timeout_s: Seconds = 75
+    """Seconds that a connection may wait for its next request: longer than the 60 of common proxies, which
+    then close first."""
+
+
 class GatewaySettings(_Section):
     """The public HTTP face."""
 
@@ -64,6 +78,8 @@ class GatewaySettings(_Section):
     """Addresses or networks whose ``X-Forwarded-For`` is believed; empty: nobody's."""
     max_body_bytes: Count = 4 * 1024 * 1024
     """Largest request body in bytes; a larger one is refused with 413 before it is read."""
+    http: HttpSettings = HttpSettings()
+    """How long clients may take on a connection, on both addresses."""
     stream: StreamSettings = StreamSettings()
     """How answers are held back, kept alive and drained."""
 

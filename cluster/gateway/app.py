@@ -17,7 +17,7 @@ from cluster.core.accounting import Outcome
 from cluster.gateway.auth import authenticate
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.flow import Director
-from cluster.gateway.http_errors import BadRequest, ClientGone, failure_of
+from cluster.gateway.http_errors import BadRequest, ClientGone, RequestFailed, failure_of
 from cluster.gateway.models import Models
 from cluster.gateway.ports import Caller, KeyStore
 from cluster.gateway.reply import Reply
@@ -40,6 +40,18 @@ def build(director: Director, models: Models, *, now: Callable[[], float]) -> AS
     """Return the ASGI application; ``now`` is the monotonic clock, in seconds."""
     handler = _translated(_Routes(director, models))
     return _recorded(handler, director.telemetry, now)
+
+
+def build_refusing(telemetry: Telemetry, *, now: Callable[[], float]) -> Callable[[RequestFailed], ASGIApp]:
+    """Return what makes the application of one request that is refused before it reaches a route."""
+
+    def refusing(failure: RequestFailed) -> ASGIApp:
+        async def refuse(_exchange: Exchange, _reply: Reply, _receive: Receive) -> None:
+            raise failure
+
+        return _recorded(_translated(refuse), telemetry, now)
+
+    return refusing
 
 
 def _recorded(handler: Handler, telemetry: Telemetry, now: Callable[[], float]) -> ASGIApp:

@@ -30,4 +30,6 @@ def build_admin(registry: CollectorRegistry, keys: KeyStore, gate: Gate) -> Star
             return PlainTextResponse("keys are not loaded\n", status_code=503)
         return PlainTextResponse("ready\n")
 
-    return Starlette(routes=[Route("/metrics", metrics), Route("/livez", livez), Route("/readyz", readyz)])
+    app = Starlette(routes=[Route("/metrics", metrics), Route("/livez", livez), Route("/readyz", readyz)])
+    app.router.redirect_slashes = False  # a path is ours as it is written, or not at all
+    return app

@@ -7,20 +7,20 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from cluster.gateway.admission import Gate
-from cluster.gateway.app import build
+from cluster.gateway.app import build, build_refusing
 from cluster.gateway.flow import Director
 from cluster.gateway.health import build_admin
+from cluster.gateway.http_protocol import Refusing
+from cluster.gateway.http_server import HttpServer
 from cluster.gateway.logs import LineWriter, Log, all_logging_to
 from cluster.gateway.models import Models
 from cluster.gateway.relay import RelaySettings
@@ -36,10 +36,8 @@ logger = logging.getLogger(__name__)
 
 REFRESH_KEYS_S = 1.0
 """How often the key directory is looked at."""
-IDLE_CONNECTION_S = 75
-"""Seconds an idle client connection is kept: longer than the 60 of common proxies, which then close first."""
-_CLOSE_S = 5
-"""Seconds for connections to close once every request has ended."""
+_ABORT_S = 5
+"""Seconds for requests to end once they were told to."""
 
 
 class StartError(Exception):
@@ -70,6 +68,7 @@ class Gateway:
 
     app: ASGIApp
     admin: ASGIApp
+    refusing: Refusing
     gate: Gate
     engines: Engines
     keys: KeyFiles
@@ -88,6 +87,7 @@ def assemble(settings: Settings, log: Log) -> Gateway:
     keys = KeyFiles(directory, index)
     keys.refresh()
     registry, gate = CollectorRegistry(), Gate()
+    telemetry = Telemetry(registry, log, now=time.monotonic, wall=time.time)
     engines = Engines(settings.serving.url, _engine_key(settings.serving.engine_key_file))
     director = Director(
         settings=settings,
@@ -95,11 +95,12 @@ def assemble(settings: Settings, log: Log) -> Gateway:
         limits=MemoryLimits(time.time, max_request_s=settings.limits.max_request_s),
         gate=gate,
         relays=RelaySettings(engines, pepper, settings.gateway.stream, time.monotonic),
-        telemetry=Telemetry(registry, log, now=time.monotonic, wall=time.time),
+        telemetry=telemetry,
     )
     return Gateway(
         app=build(director, Models(settings), now=time.monotonic),
         admin=build_admin(registry, index, gate),
+        refusing=build_refusing(telemetry, now=time.monotonic),
         gate=gate,
         engines=engines,
         keys=keys,
@@ -131,10 +132,9 @@ async def _serve(settings: Settings, log: Log) -> None:
         admin_socket = stack.enter_context(listen(settings.gateway.admin_listen, "gateway.admin_listen"))
         gateway = assemble(settings, log)
         stack.push_async_callback(gateway.engines.close)
-        api, admin = (
-            HttpServer(gateway.app, trusted=settings.gateway.trusted_proxies),
-            HttpServer(gateway.admin),
-        )
+        http, refusing, trusted = settings.gateway.http, gateway.refusing, settings.gateway.trusted_proxies
+        api = HttpServer(gateway.app, http, refusing, trusted=trusted)
+        admin = HttpServer(gateway.admin, http, refusing)
         async with asyncio.TaskGroup() as tasks:
             refreshing = tasks.create_task(_refresh(gateway.keys))
             tasks.create_task(api.serve([api_socket]))
@@ -143,36 +143,6 @@ async def _serve(settings: Settings, log: Log) -> None:
             await _until_drained(gateway.gate, settings.gateway.stream.drain_s)
             api.should_exit = admin.should_exit = True
             refreshing.cancel()
-
-
-class HttpServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to `_until_drained`.
-
-    ``trusted`` are the addresses and networks whose ``X-Forwarded-For`` names the client, for audit lines.
-    """
-
-    def __init__(self, app: ASGIApp, trusted: tuple[str, ...] = ()) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                ws="none",
-                interface="asgi3",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=bool(trusted),  # nobody's X-Forwarded-For is believed unasked
-                forwarded_allow_ips=list(trusted),
-                timeout_keep_alive=IDLE_CONNECTION_S,
-                timeout_graceful_shutdown=_CLOSE_S,
-            )
-        )
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
 
 
 async def _until_drained(gate: Gate, drain_s: float) -> None:
@@ -189,7 +159,7 @@ async def _until_drained(gate: Gate, drain_s: float) -> None:
     hurried.cancel()
     gate.abort()
     with suppress(TimeoutError):  # a client that reads nothing must not keep the process
-        await asyncio.wait_for(emptied, _CLOSE_S)
+        await asyncio.wait_for(emptied, _ABORT_S)
 
 
 async def _refresh(keys: KeyFiles) -> None:

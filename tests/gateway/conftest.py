@@ -16,16 +16,19 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from cluster.core.limits import Ask, Refusal, Reservation
 from cluster.gateway.admission import Gate
-from cluster.gateway.app import build
+from cluster.gateway.app import build, build_refusing
 from cluster.gateway.flow import Director
+from cluster.gateway.http_errors import RequestFailed
+from cluster.gateway.http_protocol import Refusing
+from cluster.gateway.http_server import HttpServer
 from cluster.gateway.logs import LineWriter, Log
 from cluster.gateway.models import Models
 from cluster.gateway.ports import Caller
 from cluster.gateway.relay import RelaySettings
-from cluster.gateway.server import HttpServer, listen
+from cluster.gateway.server import listen
 from cluster.gateway.telemetry import Telemetry
 from cluster.gateway.upstream import Engines
-from cluster.settings import LoggingSettings, RateLimits, Settings, parse
+from cluster.settings import HttpSettings, LoggingSettings, RateLimits, Settings, parse
 from cluster.stores.memory_limits import MemoryLimits
 from tests.gateway.upstream import Upstream
 
@@ -193,11 +196,18 @@ def chat_body(**changes: Any) -> dict[str, Any]:
     return {"model": "gpt-oss-120b", "messages": [{"role": "user", "content": "Say hello"}], **changes}
 
 
+def unrefused(failure: RequestFailed) -> Any:
+    """Fail: the gateway's requests to an engine are never refused."""
+    raise failure
+
+
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
+async def serving(
+    app: Any, http: HttpSettings | None = None, refusing: Refusing = unrefused
+) -> AsyncIterator[str]:
     """Serve an ASGI app on a free port of loopback."""
     bound = listen("127.0.0.1:0", "test")
-    server = HttpServer(app)
+    server = HttpServer(app, http or HttpSettings(), refusing)
     task = asyncio.create_task(server.serve([bound]))
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0)
@@ -215,7 +225,7 @@ async def worlds() -> AsyncIterator[Worlds]:
     made: list[Any] = []
 
     async def make(**changes: Any) -> World:
-        context = _world(**changes)
+        context = running(**changes)
         made.append(context)
         world: World = await context.__aenter__()
         return world
@@ -233,23 +243,26 @@ async def world(worlds: Worlds) -> World:
 
 
 @asynccontextmanager
-async def _world(**changes: Any) -> AsyncIterator[World]:
+async def running(**changes: Any) -> AsyncIterator[World]:
+    """Run a gateway; ``changes`` replace sections of the settings document."""
     upstream = Upstream()
     document = settings(await upstream.start(), **changes)
     keys, ledger, gate, registry, lines = Keys(), Ledger(), Gate(), CollectorRegistry(), io.BytesIO()
     ended: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     writer = LineWriter(lines)
     engines = Engines(document.serving.url, "engine-key")
+    telemetry = Telemetry(registry, _Log(writer, ended), now=time.monotonic, wall=time.time)
     director = Director(
         settings=document,
         keys=keys,
         limits=ledger,
         gate=gate,
         relays=RelaySettings(engines, b"p" * 32, document.gateway.stream, time.monotonic),
-        telemetry=Telemetry(registry, _Log(writer, ended), now=time.monotonic, wall=time.time),
+        telemetry=telemetry,
     )
     app = build(director, Models(document), now=time.monotonic)
-    async with serving(app) as url, aiohttp.ClientSession() as http:
+    refusing = build_refusing(telemetry, now=time.monotonic)
+    async with serving(app, document.gateway.http, refusing) as url, aiohttp.ClientSession() as http:
         made = World(upstream, document, keys, ledger, gate, registry, lines, writer, url, http, ended)
         yield made
         for client in made.clients:

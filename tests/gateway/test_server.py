@@ -18,9 +18,11 @@ from starlette.types import Receive, Scope, Send
 
 from cluster.core.keys import RANDOM_BYTES, digest, key_id, mint
 from cluster.gateway import server
-from cluster.gateway.server import HttpServer, StartError, listen
-from cluster.settings import parse
-from tests.gateway.conftest import chat_body, settings_document
+from cluster.gateway.http_server import HttpServer
+from cluster.gateway.server import StartError, listen
+from cluster.settings import HttpSettings, parse
+from tests.gateway.conftest import chat_body, settings_document, unrefused
+from tests.gateway.raw import connect
 from tests.gateway.upstream import (
     ROLE,
     STREAM_HEAD,
@@ -235,6 +237,22 @@ async def test_the_admin_port_tells_the_metrics(running: Running) -> None:
         assert response.status == 404
 
 
+@pytest.mark.integration
+async def test_the_admin_port_is_as_strict_as_the_api(running: Running) -> None:
+    """Its paths are taken as they are written, and what is no sound HTTP is refused and counted there too."""
+    line = b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n"
+    probes = [
+        (b"/livez", b"a", 200), (b"/livez/", b"a", 404), (b"/%6civez", b"a", 404), (b"//livez", b"a", 404),
+        (b"/livez", b"a/b", 400), (b"http://a/livez", b"a", 400), (b"/livez?" + b"x" * 3000, b"a", 414),
+    ]  # fmt: skip
+    for target, host, status in probes:
+        client = await connect(running.admin)
+        await client.send(line % (target, host))
+        assert (await client.answer()).status == status
+        await client.close()
+    assert 'outcome="invalid",tenant="none"} 3.0' in (await running.get("/metrics"))[1]
+
+
 @pytest.mark.parametrize("setting", ["listen", "admin_listen"])
 def test_a_port_in_use_is_named(tmp_path: Path, setting: str) -> None:
     """The error says which address, and which setting changes it."""
@@ -282,7 +300,7 @@ async def test_only_a_trusted_proxy_names_the_client(trusted: tuple[str, ...], a
     async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
         seen.append(scope["client"][0])
 
-    server = HttpServer(app, trusted=trusted)
+    server = HttpServer(app, HttpSettings(), unrefused, trusted=trusted)
     server.config.load()
     scope = {
         "type": "http",

@@ -1,0 +1,63 @@
+"""uvicorn's server with `HardenedProtocol`, and the clock that ends its patience with clients."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import cast
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from cluster.gateway.http_protocol import HardenedProtocol, Refusing
+from cluster.settings import HttpSettings
+
+TICK_S = 0.1
+"""How often uvicorn calls ``on_tick``, in seconds."""
+_CLOSE_S = 5
+"""Seconds for connections to close once every request has ended."""
+
+
+class HttpServer(uvicorn.Server):
+    """An HTTP server that leaves signals to its owner.
+
+    ``refusing`` answers requests that `HardenedProtocol` refuses. ``trusted`` are the addresses and networks
+    whose ``X-Forwarded-For`` names the client, for audit lines.
+    """
+
+    def __init__(
+        self, app: ASGIApp, http: HttpSettings, refusing: Refusing, *, trusted: tuple[str, ...] = ()
+    ) -> None:
+        protocol = partial(HardenedProtocol, http=http, refusing=refusing)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=cast(type[HardenedProtocol], protocol),
+                ws="none",
+                interface="asgi3",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=bool(trusted),  # nobody's X-Forwarded-For is believed unasked
+                forwarded_allow_ips=list(trusted),
+                timeout_graceful_shutdown=_CLOSE_S,
+            )
+        )
+        shortest_s = min(http.header_timeout_s, http.body_timeout_s, http.idle_timeout_s)
+        self._sweep_ticks = max(1, min(10, int(shortest_s / 10 / TICK_S)))
+        """Ticks between two looks at the deadlines: a second, or a tenth of the shortest time-out."""
+
+    async def on_tick(self, counter: int) -> bool:
+        """End the patience with clients that took too long."""
+        if counter % self._sweep_ticks == 0:
+            now_s = asyncio.get_running_loop().time()
+            connections = cast(set[HardenedProtocol], self.server_state.connections)
+            for late in [one for one in connections if one.deadline_s <= now_s]:
+                late.expire(now_s)
+        return await super().on_tick(counter)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
