@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from cluster.core.effort import EFFORTS, Effort
 from cluster.core.limits import MAX_PER_DAY, MAX_PER_MIN
@@ -26,6 +26,8 @@ PerMinute = Annotated[int, Field(ge=1, le=MAX_PER_MIN)]
 PerDay = Annotated[int, Field(ge=1, le=MAX_PER_DAY)]
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
 """Serve application name and route prefix: lower-case letters, digits, dots and dashes, at most 63."""
+SecretName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+NamespaceName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 HostPort = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}$")]
 """``host:port``; an IPv6 host in square brackets."""
 GptOss = Literal["gpt-oss-120b", "gpt-oss-20b"]
@@ -273,19 +275,50 @@ class LimitSettings(_Section):
     """Limits of a tenant that sets none."""
 
 
-class KeySource(_Section):
-    """Where tenants and hashed API keys are read from."""
+class KeyDirectorySettings(_Section):
+    """Tenants and hashed API keys in a directory, or in a Secret that is mounted as one."""
 
     source: Literal["file"] = "file"
     """``file``: a directory with ``tenant.<name>.json`` and ``key.<id>.json``."""
     path: Path
-    """The directory; changes are picked up without a restart."""
+    """The directory; looked at once a second. Of a mounted Secret the kubelet decides when it changes."""
+
+
+class KeySecretSettings(_Section):
+    """Tenants and hashed API keys in a Kubernetes Secret that is watched through the API."""
+
+    source: Literal["kubernetes"] = "kubernetes"
+    """``kubernetes``: a Secret with the entries ``tenant.<name>.json`` and ``key.<id>.json``."""
+    secret: SecretName
+    """Name of the Secret."""
+    namespace: NamespaceName | None = None
+    """Its namespace; None: the pod's own, or that of the kubeconfig's context."""
+    kubeconfig: Path | None = None
+    """Kubeconfig file; None: the pod's service account, or outside a pod what kubectl uses."""
+    context: str | None = None
+    """Context of the kubeconfig; None: its current one."""
+    snapshot_file: Path | None = None
+    """File that keeps the last records read (digests, no keys) for a start while the API is away; None: such
+    a gateway is not ready until the API answers."""
+
+
+def _source(value: Any) -> str | None:
+    source = value.get("source", "file") if isinstance(value, dict) else getattr(value, "source", None)
+    return f"[{source}]" if source in {"file", "kubernetes"} else None
+
+
+KeySettings = Annotated[
+    Annotated[KeyDirectorySettings, Tag("[file]")] | Annotated[KeySecretSettings, Tag("[kubernetes]")],
+    Discriminator(
+        _source, custom_error_type="key_source", custom_error_message="source must be file or kubernetes"
+    ),
+]
 
 
 class AuthSettings(_Section):
     """Who may call."""
 
-    keys: KeySource
+    keys: KeySettings
     """Where tenants and keys are read from."""
     pepper_file: Path
     """File with the secret that API keys are hashed with (HMAC-SHA-256)."""
@@ -392,7 +425,8 @@ def parse(document: Any, *, origin: str) -> Settings:
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in loc if part != "[key]") or "document"
+    """Return where a mistake is; pydantic's own words in the path, such as ``[key]``, are left out."""
+    return ".".join(str(part) for part in loc if not str(part).startswith("[")) or "document"
 
 
 def _reason(item: Any) -> str:

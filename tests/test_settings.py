@@ -68,6 +68,17 @@ WRONG: list[Any] = [
         id="an alias to a model that is not there",
     ),
     pytest.param(
+        "auth/keys", {"source": "vault"}, "auth.keys: source must be file or kubernetes", id="a source"
+    ),
+    pytest.param("auth/keys", {"source": "file"}, "auth.keys.path: required", id="files without their place"),
+    pytest.param(
+        "auth/keys",
+        {"source": "kubernetes", "path": "/keys"},
+        "auth.keys.secret: required",
+        id="a Secret without its name",
+    ),
+    pytest.param("auth/keys", "keys", "auth.keys: source must be", id="no section"),
+    pytest.param(
         "gateway",
         {"listen": "8080"},
         "gateway.listen: String should match pattern",
@@ -91,6 +102,14 @@ def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         settings.parse(wrong, origin="config.yaml")
     assert "2 mistake(s)" in str(caught.value)
+
+
+def test_keys_may_be_in_a_secret() -> None:
+    """A Kubernetes Secret is named instead of a directory; a directory needs not say so."""
+    secret = {"source": "kubernetes", "secret": "keys", "namespace": "serving"}
+    loaded = settings.parse(change(RIGHT, "auth/keys", secret), origin="config.yaml").auth.keys
+    assert loaded == settings.KeySecretSettings(secret="keys", namespace="serving")
+    assert settings.parse(RIGHT, origin="config.yaml").auth.keys.source == "file"
 
 
 FILES: list[Any] = [

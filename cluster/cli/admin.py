@@ -201,9 +201,14 @@ def rotate_key(
 
 @keys.command("revoke")
 @placed
-def revoke_key(place: Place, key: KeyArgument, json: JsonOption = False) -> None:
+def revoke_key(
+    place: Place,
+    key: KeyArgument,
+    forget: Annotated[bool, typer.Option("--forget", help="Remove its record too, to make room.")] = False,
+    json: JsonOption = False,
+) -> None:
     """Revoke a key for good; a running gateway refuses it within seconds."""
-    record = admin.revoke_key(place.vault(), key, now=_now())
+    record = admin.revoke_key(place.vault(), key, now=_now(), forget=forget)
     _done(record, f"Key {key} is revoked.", json)
 
 

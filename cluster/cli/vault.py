@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from pydantic import ValidationError
 
 from cluster.cli.common import UNREACHABLE, ConfigOption, fail, load_settings
+from cluster.settings import KeyDirectorySettings, KeySecretSettings, KeySettings
 from cluster.stores.admin import Vault
 from cluster.stores.key_files import KeyDirectory
 from cluster.stores.key_index import load_pepper
-from cluster.stores.records import KeyStoreError, KeyStoreUnreachableError
+from cluster.stores.records import KeyStoreError, KeyStoreUnreachableError, mistakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +27,49 @@ class Place:
         Path | None,
         typer.Option(help="Key directory; without it, auth.keys of the settings document."),
     ] = None
+    kubernetes_secret: Annotated[
+        str | None, typer.Option(help="Kubernetes Secret that holds them, instead of a directory.")
+    ] = None
+    namespace: Annotated[
+        str | None, typer.Option(help="Its namespace; by default the pod's or the context's.")
+    ] = None
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Kubeconfig; by default the pod's account, else what kubectl uses.")
+    ] = None
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None
     config: ConfigOption = None
 
     def vault(self) -> Vault:
-        """Return what reads and changes them."""
-        return KeyDirectory(self.keys_dir or load_settings(self.config).auth.keys.path)
+        """Return what reads and changes them. Raises `KeyStoreError`."""
+        keys = self._keys()
+        if isinstance(keys, KeyDirectorySettings):
+            return KeyDirectory(keys.path)
+        from cluster.stores.secret_vault import SecretVault  # noqa: PLC0415 - its import takes most of a second
+
+        return SecretVault(keys)
+
+    def _keys(self) -> KeySettings:
+        """Return the place that options name, else the settings document's, which they may refine."""
+        refined = {
+            name: value
+            for name in ("namespace", "kubeconfig", "context")
+            if (value := getattr(self, name)) is not None
+        }
+        if self.kubernetes_secret is not None:
+            if self.keys_dir is not None:
+                raise typer.BadParameter("--keys-dir and --kubernetes-secret exclude each other")
+            try:
+                return KeySecretSettings(secret=self.kubernetes_secret, **refined)
+            except ValidationError as error:
+                raise typer.BadParameter(mistakes(error)) from None
+        if self.keys_dir is not None:
+            return KeyDirectorySettings(path=self.keys_dir)
+        keys = load_settings(self.config).auth.keys
+        if refined and isinstance(keys, KeyDirectorySettings):
+            raise typer.BadParameter(
+                f"keys are in the directory {keys.path}: --{min(refined)} says nothing there"
+            )
+        return keys.model_copy(update=refined)
 
     def pepper(self, given: Path | None) -> bytes:
         """Return the pepper of the file ``given``, else of the settings document's."""

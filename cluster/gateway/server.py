@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -21,21 +22,19 @@ from cluster.gateway.flow import Director
 from cluster.gateway.health import build_admin
 from cluster.gateway.http_protocol import Refusing
 from cluster.gateway.http_server import HttpServer
-from cluster.gateway.logs import LineWriter, Log, all_logging_to
+from cluster.gateway.logs import LineWriter, Log, all_logging_to, timestamp
 from cluster.gateway.models import Models
 from cluster.gateway.relay import RelaySettings
 from cluster.gateway.telemetry import Telemetry
 from cluster.gateway.upstream import Engines
 from cluster.settings import Settings
-from cluster.stores.key_files import KeyFiles
-from cluster.stores.key_index import KeyIndex, load_pepper
+from cluster.stores.key_index import load_pepper
+from cluster.stores.key_source import KeySource, open_keys
 from cluster.stores.memory_limits import MemoryLimits
 from cluster.stores.records import KeyStoreError
 
 logger = logging.getLogger(__name__)
 
-REFRESH_KEYS_S = 1.0
-"""How often the key directory is looked at."""
 _ABORT_S = 5
 """Seconds for requests to end once they were told to."""
 
@@ -71,7 +70,7 @@ class Gateway:
     refusing: Refusing
     gate: Gate
     engines: Engines
-    keys: KeyFiles
+    key_source: KeySource
 
 
 def assemble(settings: Settings, log: Log) -> Gateway:
@@ -80,18 +79,20 @@ def assemble(settings: Settings, log: Log) -> Gateway:
         pepper = load_pepper(settings.auth.pepper_file)
     except KeyStoreError as error:
         raise StartError(str(error)) from error
-    directory = settings.auth.keys.path
-    index = KeyIndex(
-        pepper, defaults=settings.limits.defaults, clock=time.time, origin=f"keys in {directory}"
+    keys, source = open_keys(
+        settings.auth.keys,
+        pepper,
+        defaults=settings.limits.defaults,
+        clock=time.time,
+        changed=partial(_tell_changes, log),
     )
-    keys = KeyFiles(directory, index)
-    keys.refresh()
     registry, gate = CollectorRegistry(), Gate()
     telemetry = Telemetry(registry, log, now=time.monotonic, wall=time.time)
+    telemetry.watch_keys(keys.age_s)
     engines = Engines(settings.serving.url, _engine_key(settings.serving.engine_key_file))
     director = Director(
         settings=settings,
-        keys=index,
+        keys=keys,
         limits=MemoryLimits(time.time, max_request_s=settings.limits.max_request_s),
         gate=gate,
         relays=RelaySettings(engines, pepper, settings.gateway.stream, time.monotonic),
@@ -99,11 +100,11 @@ def assemble(settings: Settings, log: Log) -> Gateway:
     )
     return Gateway(
         app=build(director, Models(settings), now=time.monotonic),
-        admin=build_admin(registry, index, gate),
+        admin=build_admin(registry, keys, gate),
         refusing=build_refusing(telemetry, now=time.monotonic),
         gate=gate,
         engines=engines,
-        keys=keys,
+        key_source=source,
     )
 
 
@@ -136,13 +137,13 @@ async def _serve(settings: Settings, log: Log) -> None:
         api = HttpServer(gateway.app, http, refusing, trusted=trusted)
         admin = HttpServer(gateway.admin, http, refusing)
         async with asyncio.TaskGroup() as tasks:
-            refreshing = tasks.create_task(_refresh(gateway.keys))
+            following = tasks.create_task(gateway.key_source.follow())
             tasks.create_task(api.serve([api_socket]))
             tasks.create_task(admin.serve([admin_socket]))
             logger.info("listening on %s", settings.gateway.listen)
             await _until_drained(gateway.gate, settings.gateway.stream.drain_s)
             api.should_exit = admin.should_exit = True
-            refreshing.cancel()
+            following.cancel()
 
 
 async def _until_drained(gate: Gate, drain_s: float) -> None:
@@ -162,10 +163,10 @@ async def _until_drained(gate: Gate, drain_s: float) -> None:
         await asyncio.wait_for(emptied, _ABORT_S)
 
 
-async def _refresh(keys: KeyFiles) -> None:
-    while True:
-        await asyncio.sleep(REFRESH_KEYS_S)
-        await asyncio.to_thread(keys.refresh)
+def _tell_changes(log: Log, entries: list[str]) -> None:
+    """Write an audit line for each record of a tenant or key that has changed, and now is in force."""
+    for entry in entries:
+        log.record("audit", {"ts": timestamp(time.time()), "act": "record.change", "entry": entry})
 
 
 def _engine_key(path: Path) -> str:

@@ -46,6 +46,10 @@ class Telemetry:
         self._tenants: set[str] = set()
         self._metrics = _Metrics(registry)
 
+    def watch_keys(self, age_s: Callable[[], float]) -> None:
+        """Tell with every scrape how long ago, in seconds, the keys were last known to be current."""
+        self._metrics.keys_age.set_function(age_s)
+
     def open(self, scope: Scope) -> Exchange:
         """Begin the record of one request."""
         return Exchange(
@@ -162,6 +166,9 @@ class _Metrics:
         self.rejections = counter("limit_rejections", "Requests refused by a limit", "limit")
         self.retries = counter("retries", "Second attempts at an engine", "reason")
         self.faults = counter("harmony_faults", "Answers that broke the Harmony format", "kind")
+        self.keys_age = Gauge(
+            "gptoss_keys_age_seconds", "Seconds since the keys were known to be current", registry=registry
+        )
         self.in_flight: Callable[..., Gauge] = cache(
             Gauge("gptoss_in_flight", "Requests admitted and not ended", by_effort, registry=registry).labels
         )

@@ -216,15 +216,18 @@ def rotate_key(vault: Vault, identity: str, *, pepper: bytes, now: datetime, kee
     return _made(vault.change(act))
 
 
-def revoke_key(vault: Vault, identity: str, *, now: datetime) -> AuditRecord:
-    """Revoke a key for good. Its record stays, for the audit; revoking it again changes nothing."""
+def revoke_key(vault: Vault, identity: str, *, now: datetime, forget: bool = False) -> AuditRecord:
+    """Revoke a key for good; revoking it again changes nothing.
+
+    Its record stays, for lists; ``forget`` removes it, which frees its room.
+    """
     _check(KeyId, identity, "key id")
 
     def act(entries: Entries) -> Change:
         old = _key(entries, identity)
         record = old.model_copy(update={"revoked_at": old.revoked_at or now})
         audit = _key_audit("key.revoke", record, now, "revoked_at")
-        return Change({key_entry(identity): dump(record)}, audit)
+        return Change({key_entry(identity): None if forget else dump(record)}, audit)
 
     return vault.change(act).audit
 

@@ -4,29 +4,39 @@ A mounted Kubernetes Secret has the same form, so `KeyFiles` follows it too: its
 folder that the kubelet swaps.
 """
 
+import asyncio
 import fcntl
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
+from cluster.stores import files
 from cluster.stores.admin import Change
 from cluster.stores.key_index import KeyIndex
 from cluster.stores.records import Entries, KeyStoreError, is_entry
 
 logger = logging.getLogger(__name__)
 
+LOOK_S = 1.0
+"""How often a directory is looked at."""
+
 _Stamp = tuple[int, int, int]
 _LOCK = ".lock"
 
 
 class KeyFiles:
-    """Keeps a `KeyIndex` equal to a directory."""
+    """Keeps a `KeyIndex` equal to a directory.
 
-    def __init__(self, directory: Path, index: KeyIndex) -> None:
-        self._directory, self._index = directory, index
+    ``changed`` is told the names of entries that change while it is followed.
+    """
+
+    def __init__(
+        self, directory: Path, index: KeyIndex, changed: Callable[[list[str]], None] = lambda _names: None
+    ) -> None:
+        self._directory, self._index, self._changed = directory, index, changed
         self._stamps: dict[str, _Stamp] = {}
         self._entries: dict[str, bytes] = {}
         self._troubles: dict[str, str] = {}
@@ -52,6 +62,13 @@ class KeyFiles:
                 del stamps[name]  # read it again next time
         self._stamps, self._entries = stamps, entries
         return self._index.update(entries)
+
+    async def follow(self) -> NoReturn:
+        """Look at the directory every ``LOOK_S`` seconds until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if changed := await asyncio.to_thread(self.refresh):
+                self._changed(changed)
 
     def _read(self, name: str, entries: dict[str, bytes]) -> bool:
         path = self._directory / name
@@ -129,29 +146,8 @@ def _write(path: Path, data: bytes | None) -> None:
     try:
         if data is None:
             path.unlink()
+            files.sync(path.parent)
         else:
-            _replace(path, data)
-        _sync(path.parent)
+            files.replace(path, data)
     except OSError as error:
         raise KeyStoreError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put a new file in the place of an old one: readers see one or the other, also after a crash."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # made with mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -86,9 +86,8 @@ class KeyIndex:
         """Whether the source has been read at least once."""
         return self._confirmed_s > -math.inf
 
-    @property
     def age_s(self) -> float:
-        """Seconds since what is known was last confirmed to be what the source holds; infinite before."""
+        """Return the seconds since the source was last known to hold what is known; infinite before."""
         return max(self._clock() - self._confirmed_s, 0.0)
 
     def find(self, token: str) -> Caller | None:
@@ -111,8 +110,11 @@ class KeyIndex:
         """Note that the source holds what is known here."""
         self._confirmed_s = self._clock()
 
-    def update(self, entries: Entries) -> list[str]:
-        """Take over all records as they are now; return the names of the entries that changed."""
+    def update(self, entries: Entries, *, confirmed_s: float | None = None) -> list[str]:
+        """Take over all records; return the names of the entries that changed.
+
+        ``confirmed_s`` is when the source held them, in seconds of the epoch; None: now.
+        """
         old = self._entries
         removed = [name for name in old if name not in entries]
         changed = [name for name, data in entries.items() if old.get(name) != data]
@@ -124,7 +126,7 @@ class KeyIndex:
         self._entries = entries
         if removed or changed:
             self._live = self._rebuilt({_split(name) for name in (*removed, *changed)})
-        self.confirm()
+        self._confirmed_s = self._clock() if confirmed_s is None else confirmed_s
         return [*removed, *changed]
 
     def _read(self, name: str, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """The command line: what it prints, and the exit status that scripts rely on."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cluster import settings
 from cluster.cli import app
 from cluster.stores.key_files import KeyDirectory
 from cluster.stores.key_index import KeyIndex, load_pepper
+from tests.kubernetes_api import KubernetesApi, in_thread
 from tests.test_settings import RIGHT
 
 runner = CliRunner()
@@ -108,7 +110,7 @@ def test_a_tenant_gets_a_key_that_works(config: Path) -> None:
         clock=lambda: 0.0,
         origin="test",
     )
-    keys.update(KeyDirectory(document.auth.keys.path).read())
+    keys.update(KeyDirectory(config.parent / "keys").read())
     caller = keys.find(key)
     assert caller is not None
     assert (caller.tenant, caller.max_effort, caller.limits[0].tokens_per_min) == ("search", "medium", 5000)
@@ -213,6 +215,66 @@ def test_an_unknown_tenant_is_a_finding(config: Path) -> None:
     """A key for a tenant that is not there is refused with the command that creates it."""
     refused = run("keys", "create", "nobody", "--config", str(config), status=1)
     assert "tenants set nobody" in refused.stderr
+
+
+SECRET = ("--kubernetes-secret", "keys")
+
+
+@pytest.fixture
+def api() -> Iterator[KubernetesApi]:
+    """Return a Kubernetes API with an empty Secret."""
+    running = KubernetesApi()
+    running.put("serving", "keys", {})
+    with in_thread(running):
+        yield running
+
+
+def test_the_same_commands_on_a_secret(api: KubernetesApi, tmp_path: Path) -> None:
+    """Named by options, a Secret is onboarded to and revoked in as a directory is, without any document."""
+    (tmp_path / "pepper").write_text("p" * 40)
+    pepper = ("--pepper-file", str(tmp_path / "pepper"))
+    place = (*SECRET, "--kubeconfig", str(api.kubeconfig(tmp_path / "kubeconfig")))
+    run("tenants", "set", "search", *place)
+    made = json.loads(run("keys", "create", "search", "--json", *pepper, *place).stdout)
+    assert set(api.data("serving", "keys")) == {"tenant.search.json", f"key.{made['key_id']}.json"}
+    assert made["key"].encode() not in api.data("serving", "keys")[f"key.{made['key_id']}.json"]
+    assert run("keys", "rotate", made["key_id"], *pepper, *place).stdout.startswith("gos_live_")
+    run("keys", "revoke", made["key_id"], *place)
+    [key] = json.loads(run("keys", "list", "--json", *place).stdout)
+    assert key["state"] == "revoked"
+    run("keys", "revoke", made["key_id"], "--forget", *place)
+    run("tenants", "remove", "search", *place)
+    assert json.loads(run("tenants", "list", "--json", *place).stdout) == []
+
+
+def test_the_document_may_name_a_secret(api: KubernetesApi, tmp_path: Path) -> None:
+    """Where the document keeps keys in a Secret the commands do too, and options say how to get there."""
+    keys = {"source": "kubernetes", "secret": "keys", "namespace": "serving"}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**RIGHT, "auth": {"keys": keys, "pepper_file": "/p"}}))
+    kubeconfig = str(api.kubeconfig(tmp_path / "kubeconfig", namespace=None))
+    run("tenants", "set", "search", "--config", str(path), "--kubeconfig", kubeconfig)
+    assert set(api.data("serving", "keys")) == {"tenant.search.json"}
+    elsewhere = ("--config", str(path), "--kubeconfig", kubeconfig, "--namespace", "elsewhere")
+    assert "Secret elsewhere/keys" in run("tenants", "list", *elsewhere, status=1).stderr
+
+
+def test_an_api_that_is_away_is_not_reached(api: KubernetesApi, tmp_path: Path) -> None:
+    """Exit status 3 and the address, for scripts that try again."""
+    kubeconfig = api.kubeconfig(tmp_path / "kubeconfig").read_text().replace(api.url, "http://127.0.0.1:1")
+    (tmp_path / "kubeconfig").write_text(kubeconfig)
+    place = (*SECRET, "--kubeconfig", str(tmp_path / "kubeconfig"))
+    assert "http://127.0.0.1:1 cannot be reached" in run("keys", "list", *place, status=3).stderr
+
+
+def test_places_that_exclude_each_other(config: Path) -> None:
+    """A directory and a Secret at once, a namespace of a directory, a name that is none: usage errors."""
+    for options in (
+        ("--keys-dir", "keys", *SECRET),
+        ("--namespace", "serving", "--config", str(config)),
+        ("--kubernetes-secret", "No Such Name"),
+    ):
+        run("keys", "list", *options, status=2)
 
 
 @pytest.mark.parametrize("command", [("gateway",), ("keys", "list"), ("tenants", "list")])

@@ -7,7 +7,10 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,9 @@ from cluster.core.keys import RANDOM_BYTES, digest, key_id, mint
 from cluster.gateway import server
 from cluster.gateway.http_server import HttpServer
 from cluster.gateway.server import StartError, listen
-from cluster.settings import HttpSettings, parse
+from cluster.settings import HttpSettings, KeySecretSettings, parse
+from cluster.stores.admin import create_key, revoke_key, set_tenant
+from cluster.stores.secret_vault import SecretVault
 from tests.gateway.conftest import chat_body, settings_document, unrefused
 from tests.gateway.raw import connect
 from tests.gateway.upstream import (
@@ -33,6 +38,7 @@ from tests.gateway.upstream import (
     good_stream,
     respond,
 )
+from tests.kubernetes_api import KubernetesApi
 
 PEPPER = b"p" * 32
 CREATED = "2026-01-01T00:00:00Z"
@@ -138,22 +144,30 @@ async def wait_ready(http: aiohttp.ClientSession, admin: str, process: Process) 
     raise AssertionError(await process.communicate())
 
 
-@pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[Running]:
-    """Return a gateway process in front of a scripted upstream."""
-    upstream = Upstream()
-    made = document(tmp_path, await upstream.start(), drain_s=30)
-    key = write_key(tmp_path / "keys")
-    config = tmp_path / "config.yaml"
+@asynccontextmanager
+async def gateway(
+    made: dict[str, Any], folder: Path, upstream: Upstream, *, key: str
+) -> AsyncIterator[Running]:
+    """Run a gateway process with this settings document."""
+    config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(made))
     process = await start(config)
     api, admin = (f"http://{made['gateway'][name]}" for name in ("listen", "admin_listen"))
     async with aiohttp.ClientSession() as http:
         await asyncio.wait_for(wait_ready(http, admin, process), 30)
-        yield Running(process, api, admin, key, tmp_path / "keys", http, upstream)
+        yield Running(process, api, admin, key, folder / "keys", http, upstream)
     if process.returncode is None:
         process.kill()
         await process.communicate()
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    """Return a gateway process in front of a scripted upstream."""
+    upstream = Upstream()
+    made = document(tmp_path, await upstream.start(), drain_s=30)
+    async with gateway(made, tmp_path, upstream, key=write_key(tmp_path / "keys")) as process:
+        yield process
     await upstream.stop()
 
 
@@ -219,6 +233,30 @@ async def test_keys_come_and_go_without_a_restart(running: Running) -> None:
     (running.keys / f"key.{key_id(new)}.json").unlink()
     await until(lambda: running.refuses(new))
     assert await running.serves(running.key)
+
+
+@pytest.mark.integration
+async def test_keys_in_a_kubernetes_secret(tmp_path: Path) -> None:
+    """A team is onboarded and a key revoked in a Secret; while the API is away what is known is served."""
+    upstream, api = Upstream(), KubernetesApi()
+    upstream.then(respond(200, completion()))
+    api.put("serving", "keys", {})
+    await api.start()
+    made = document(tmp_path, await upstream.start())
+    kubeconfig = api.kubeconfig(tmp_path / "kubeconfig")
+    made["auth"]["keys"] = {"source": "kubernetes", "secret": "keys", "kubeconfig": str(kubeconfig)}
+    async with gateway(made, tmp_path, upstream, key="none") as running:
+        vault, now = SecretVault(KeySecretSettings(secret="keys", kubeconfig=kubeconfig)), datetime.now(UTC)
+        await asyncio.to_thread(set_tenant, vault, "acme", now=now)
+        keys = [await asyncio.to_thread(create_key, vault, "acme", pepper=PEPPER, now=now) for _ in range(2)]
+        for one in keys:
+            await until(partial(running.serves, one.key))
+        await asyncio.to_thread(revoke_key, vault, keys[0].record.id, now=now)
+        await until(partial(running.refuses, keys[0].key))
+        await api.stop()
+        assert await running.serves(keys[1].key)
+        assert (await running.get("/readyz"))[0] == 200
+    await upstream.stop()
 
 
 @pytest.mark.integration

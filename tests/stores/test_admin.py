@@ -1,7 +1,7 @@
 """Facts about administrative acts on tenants and keys, wherever they are kept."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.core.keys import digest, key_id, well_formed
-from cluster.settings import DailyTokens, RateLimits, Scopes
+from cluster.settings import DailyTokens, KeySecretSettings, RateLimits, Scopes
 from cluster.stores.admin import (
     Vault,
     create_key,
@@ -22,6 +22,8 @@ from cluster.stores.admin import (
 )
 from cluster.stores.key_files import KeyDirectory
 from cluster.stores.records import KeyStoreError, live_secrets
+from cluster.stores.secret_vault import SecretVault
+from tests.kubernetes_api import KubernetesApi, in_thread
 from tests.stores.vaults import MemoryVault
 
 PEPPER = b"p" * 32
@@ -29,16 +31,22 @@ NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 
 
-VAULTS: dict[str, Callable[[Path], Vault]] = {
-    "memory": lambda _path: MemoryVault(),
-    "directory": lambda path: KeyDirectory(path / "new" / "keys"),
-}
+@pytest.fixture(scope="module")
+def api() -> Iterator[KubernetesApi]:
+    """Return a Kubernetes API."""
+    with in_thread(KubernetesApi()) as running:
+        yield running
 
 
-@pytest.fixture(params=VAULTS)
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Vault:
+@pytest.fixture(params=["memory", "directory", "secret"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path, api: KubernetesApi) -> Vault:
     """Return a vault without records, of each kind."""
-    return VAULTS[request.param](tmp_path)
+    if request.param == "memory":
+        return MemoryVault()
+    if request.param == "directory":
+        return KeyDirectory(tmp_path / "new" / "keys")
+    api.put("serving", "keys", {})
+    return SecretVault(KeySecretSettings(secret="keys", kubeconfig=api.kubeconfig(tmp_path / "kubeconfig")))
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def test_confirmed_at_each_look(files: KeyFiles, keys: KeyIndex, clock: Clock) -
     files.refresh()
     clock.advance(5)
     files.refresh()
-    assert keys.age_s == 0
+    assert keys.age_s() == 0
 
 
 def test_an_unreadable_record_is_told(directory: Path) -> None:
