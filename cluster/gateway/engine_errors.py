@@ -5,6 +5,7 @@ pydantic's words repeat the client's input, and Harmony errors the model's hidde
 message is passed on but numbers and parameter names.
 """
 
+import math
 import re
 from typing import Any
 
@@ -47,8 +48,22 @@ def no_replica() -> EngineFailed:
 
 
 def connection_lost() -> EngineFailed:
-    """Return the failure of an engine whose connection broke."""
+    """Return the failure of an engine whose connection broke before the head of its answer."""
     return EngineFailed("The connection to the model was lost. Please try again.", retry="reset")
+
+
+def answer_cut() -> EngineFailed:
+    """Return the failure of an answer that ended too early: most likely its replica is lost."""
+    return EngineFailed("The connection to the model was lost. Please try again.", retry="cut")
+
+
+def poisonous(refused_s: float) -> EngineFailed:
+    """Return the failure of a request that replicas die of."""
+    return EngineFailed(
+        "Two replicas of the model were lost while they worked on this very request, so it is refused for "
+        f"{refused_s / 60:g} minutes. Change the request, or ask your administrator.",
+        retry_after_s=math.inf,
+    )
 
 
 def judge_response(status: int, content_type: str, body: bytes) -> RequestFailed:
@@ -79,7 +94,9 @@ def judge_error(error: dict[str, Any], *, status: int | None = None) -> RequestF
         return _client_error(text, error.get("param"))
     if code == 503:
         return _QueueFull()
-    if code in (502, 504) or _DEAD.search(text):
+    if _DEAD.search(text):
+        return EngineFailed("The model failed. Please try again.", retry="engine_died")
+    if code in (502, 504):
         return EngineFailed("The model failed. Please try again.", retry="unavailable")
     return EngineFailed("The model failed. Please try again.")
 

@@ -34,8 +34,14 @@ from cluster.gateway.auth import AuthenticationFailed
 MAX_RETRY_AFTER_S = 120
 """OpenAI's clients do not retry at all when told to wait longer."""
 
-RetryReason = Literal["connect", "reset", "proxy_error", "unavailable", "harmony"]
-FaultKind = Literal["parse", "control_token", "empty"]
+RetryReason = Literal["connect", "reset", "proxy_error", "unavailable", "cut", "engine_died", "harmony"]
+LOST_REPLICA: frozenset[RetryReason] = frozenset({"cut", "engine_died"})
+"""Reasons that mean: a replica was lost while it worked on the request."""
+NotTried = Literal["retry_budget", "poison"]
+"""Why an attempt was not made."""
+FaultKind = Literal["parse", "cut", "reset", "control_token", "empty"]
+"""How an answer broke its format. A Harmony fault inside an engine may also end its connection (``cut``), and
+a kept connection after it (``reset``); a lost replica looks the same."""
 Header = tuple[bytes, bytes]
 
 

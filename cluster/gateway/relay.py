@@ -1,6 +1,7 @@
 """From the engine to the client: attempts, streams and whole answers."""
 
 import asyncio
+import logging
 from asyncio import TimerHandle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,20 +11,21 @@ from cluster.core.prefix import cache_salt
 from cluster.core.request import ParsedRequest
 from cluster.gateway.answers import filter_answer
 from cluster.gateway.chat_stream import ChatStream
+from cluster.gateway.engine_errors import answer_cut, poisonous
 from cluster.gateway.exchange import Exchange
-from cluster.gateway.http_errors import EngineFailed, HarmonyFault, RequestFailed
+from cluster.gateway.http_errors import LOST_REPLICA, EngineFailed, HarmonyFault, RequestFailed
 from cluster.gateway.plan import Plan
 from cluster.gateway.reply import Reply
 from cluster.gateway.responses_stream import ResponsesStream
-from cluster.gateway.sse import KEEP_ALIVE, EventSplitter
+from cluster.gateway.retries import REFUSED_S, Retries
+from cluster.gateway.sse import EventSplitter
 from cluster.gateway.stream import Owned
 from cluster.gateway.stream_filter import StreamFilter
 from cluster.gateway.upstream import EngineAnswer, Engines
 from cluster.gateway.wire import engine_body, engine_headers, route_hint
 from cluster.settings import StreamSettings
 
-ATTEMPTS = 2
-"""One retry, on another replica or pool, and only before anything reached the client."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class RelaySettings:
     stream: StreamSettings
     now: Callable[[], float]
     """The monotonic clock, in seconds."""
+    retries: Retries
 
 
 class Relay:
@@ -52,9 +55,18 @@ class Relay:
 
     async def run(self, owned: Owned) -> None:
         """Answer the client. Raises `RequestFailed`."""
-        if not self._request.stream:
-            await self._attempts()
-            return
+        retries = self._settings.retries
+        if retries.poison.refuses(self._body, self._settings.now()):
+            self._exchange.not_tried = "poison"
+            raise poisonous(REFUSED_S)
+        retries.active += 1
+        try:
+            await (self._attempts() if not self._request.stream else self._kept_alive(owned))
+        finally:
+            retries.active -= 1
+        retries.poison.answered(self._body, self._settings.now())
+
+    async def _kept_alive(self, owned: Owned) -> None:
         self._reply.failure_event = self._filter().failure_event
         pulse = _Pulse(self._settings, self._exchange, self._reply, owned)
         try:
@@ -63,23 +75,49 @@ class Relay:
             pulse.stop()
 
     async def _attempts(self) -> None:
-        avoid = ""
-        for attempt in range(1, ATTEMPTS + 1):
-            pool = self._plan.pools[(attempt - 1) % len(self._plan.pools)]
-            self._exchange.count_attempt(pool)
+        """Try, and once more on another replica or pool, unless anything of an answer was shown."""
+        try:
+            await self._attempt(1, avoid="")
+        except EngineFailed as failure:
+            self._note(failure)
+            if not self._may_retry(failure):
+                raise
+        else:
+            return
+        with self._settings.retries.second_attempt():
             try:
-                await self._attempt(pool, attempt, avoid)
-                return
+                await self._attempt(2, avoid=self._exchange.replica or "")
             except EngineFailed as failure:
-                if isinstance(failure, HarmonyFault):
-                    self._exchange.faults.append(failure.kind)
-                if failure.retry is None or self._exchange.committed or attempt == ATTEMPTS:
-                    raise
-                self._exchange.retries.append(failure.retry)
-                avoid = self._exchange.replica or ""
+                self._note(failure)
+                raise
 
-    async def _attempt(self, pool: str, attempt: int, avoid: str) -> None:
+    def _note(self, failure: EngineFailed) -> None:
+        """Count what an attempt's failure tells. Raises another when the request is poison."""
+        exchange, reason = self._exchange, failure.retry
+        if isinstance(failure, HarmonyFault):
+            exchange.faults.append(failure.kind)
+        elif reason in ("cut", "reset"):
+            exchange.faults.append(reason)
+        if reason not in LOST_REPLICA:
+            return
+        if self._settings.retries.poison.lost(self._body, self._settings.now()):
+            logger.warning("request %s: two replicas were lost, so it is refused now", exchange.request_id)
+            raise poisonous(REFUSED_S) from failure
+
+    def _may_retry(self, failure: EngineFailed) -> bool:
+        exchange = self._exchange
+        if failure.retry is None or exchange.shown:
+            return False
+        if not self._settings.retries.allowed:
+            exchange.not_tried = "retry_budget"
+            return False
+        exchange.retries.append(failure.retry)
+        return True
+
+    async def _attempt(self, attempt: int, *, avoid: str) -> None:
         settings, request, plan = self._settings, self._request, self._plan
+        pool = plan.pools[(attempt - 1) % len(plan.pools)]
+        self._exchange.count_attempt(pool)
         hint = route_hint(request, plan, salt=self._salt, attempt=attempt, avoid=avoid)
         headers = engine_headers(
             request_id=self._exchange.request_id, attempt=attempt, deadline_ms=plan.deadline_ms, hint=hint
@@ -88,7 +126,12 @@ class Relay:
             self._exchange.replica = answer.replica
             if not answer.good:
                 raise await answer.failure()
-            await (self._stream(answer) if request.stream else self._whole(answer))
+            try:
+                await (self._stream(answer) if request.stream else self._whole(answer))
+            except EngineFailed as failure:
+                if failure.retry != "reset":
+                    raise
+                raise answer_cut() from failure
 
     async def _whole(self, answer: EngineAnswer) -> None:
         plan, exchange = self._plan, self._exchange
@@ -110,7 +153,7 @@ class Relay:
                     seen.feed(event)
             except RequestFailed:
                 self._exchange.usage = seen.usage
-                if self._exchange.committed:
+                if self._exchange.shown:
                     await self._pass_on(seen)
                 raise
             await self._pass_on(seen)
@@ -160,9 +203,6 @@ class _Pulse:
         keepalive_s, last_s = self._settings.stream.keepalive_s, self._exchange.last_write_s
         silent_s = keepalive_s if last_s is None else self._settings.now() - last_s
         if silent_s >= keepalive_s:
-            self._owned.start_soon(self._beat)
+            self._owned.start_soon(self._reply.beat)
             silent_s = 0
         self._timer = self._loop.call_later(keepalive_s - silent_s, self._fire)
-
-    async def _beat(self) -> None:
-        await self._reply.write(KEEP_ALIVE)

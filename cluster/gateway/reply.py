@@ -8,6 +8,7 @@ from starlette.types import Message, Send
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.headers import response_headers
 from cluster.gateway.http_errors import ClientGone, Header, RequestFailed
+from cluster.gateway.sse import KEEP_ALIVE
 
 _EVENT_STREAM: list[Header] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -30,7 +31,8 @@ class Reply:
     ) -> None:
         """Send a JSON body and be done."""
         exchange = self._exchange
-        exchange.status, exchange.finished = status, True
+        exchange.status = status
+        exchange.shown = exchange.finished = True
         common = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         known = response_headers(exchange, now_s=self._now())
         await self._send(
@@ -40,16 +42,13 @@ class Reply:
 
     async def write(self, events: bytes) -> None:
         """Send whole events, and the head before the first."""
-        exchange = self._exchange
-        async with self._lock:  # a keep-alive must not overtake the head
-            if exchange.finished:
-                return
-            if exchange.status is None:
-                exchange.status = 200
-                headers = _EVENT_STREAM + response_headers(exchange, now_s=self._now())
-                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-            await self._send({"type": "http.response.body", "body": events, "more_body": True})
-            exchange.last_write_s = self._now()
+        self._exchange.shown = True
+        await self._write(events)
+
+    async def beat(self) -> None:
+        """Send a comment, and the head before it; nothing while the client has yet to take what is due."""
+        if not self._lock.locked():
+            await self._write(KEEP_ALIVE)
 
     async def end(self, events: bytes = b"") -> None:
         """Send the last events of a stream, and its end."""
@@ -66,6 +65,18 @@ class Reply:
             await self.whole(failure.status, failure.body, headers=[*failure.retry_headers, *failure.headers])
         elif self.failure_event is not None:
             await self.end(self.failure_event(failure))
+
+    async def _write(self, data: bytes) -> None:
+        exchange = self._exchange
+        async with self._lock:  # a keep-alive must not overtake the head
+            if exchange.finished:
+                return
+            if exchange.status is None:
+                exchange.status = 200
+                headers = _EVENT_STREAM + response_headers(exchange, now_s=self._now())
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            exchange.last_write_s = self._now()
 
     async def _send(self, message: Message) -> None:
         try:

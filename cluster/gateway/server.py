@@ -25,6 +25,7 @@ from cluster.gateway.http_server import HttpServer
 from cluster.gateway.logs import LineWriter, Log, all_logging_to, timestamp
 from cluster.gateway.models import Models
 from cluster.gateway.relay import RelaySettings
+from cluster.gateway.retries import Retries
 from cluster.gateway.telemetry import Telemetry
 from cluster.gateway.upstream import Engines
 from cluster.settings import Settings
@@ -95,7 +96,7 @@ def assemble(settings: Settings, log: Log) -> Gateway:
         keys=keys,
         limits=MemoryLimits(time.time, max_request_s=settings.limits.max_request_s),
         gate=gate,
-        relays=RelaySettings(engines, pepper, settings.gateway.stream, time.monotonic),
+        relays=RelaySettings(engines, pepper, settings.gateway.stream, time.monotonic, Retries(pepper)),
         telemetry=telemetry,
     )
     return Gateway(

@@ -108,7 +108,7 @@ def charge(exchange: Exchange, failure: Exception | None) -> int:
     its whole reservation, because nobody knows what it took.
     """
     outcome = failure.outcome if isinstance(failure, RequestFailed) else Outcome.INTERNAL
-    if failure is not None and not exchange.committed and outcome not in _CHARGED_UNSTREAMED:
+    if failure is not None and not exchange.shown and outcome not in _CHARGED_UNSTREAMED:
         return 0
     if exchange.usage is not None:
         return exchange.usage.total

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from cluster.core.accounting import Usage
 from cluster.core.engine import parse_usage
-from cluster.gateway.engine_errors import connection_lost
+from cluster.gateway.engine_errors import answer_cut
 from cluster.gateway.harmony import ControlTokenGuard
 from cluster.gateway.http_errors import RequestFailed
 
@@ -46,7 +46,7 @@ class StreamFilter(ABC):
     def end(self) -> None:
         """Take the end of the engine's stream. Raises `EngineFailed` when it came too early."""
         if not self.done:
-            raise connection_lost()
+            raise answer_cut()
 
     @abstractmethod
     def failure_event(self, failure: RequestFailed) -> bytes:

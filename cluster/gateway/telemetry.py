@@ -82,6 +82,8 @@ class Telemetry:
             metrics.rejections(exchange.limits.limit).inc()
         for reason in exchange.retries:
             metrics.retries(reason).inc()
+        if exchange.not_tried is not None:
+            metrics.not_tried(exchange.not_tried).inc()
         for fault in exchange.faults:
             metrics.faults(fault).inc()
         for kind, tokens in _tokens(exchange, outcome).items():
@@ -165,6 +167,7 @@ class _Metrics:
         self.tokens = counter("tokens", "Tokens by kind", "tenant", *by_effort, "kind")
         self.rejections = counter("limit_rejections", "Requests refused by a limit", "limit")
         self.retries = counter("retries", "Second attempts at an engine", "reason")
+        self.not_tried = counter("attempts_refused", "Attempts at an engine that were not made", "reason")
         self.faults = counter("harmony_faults", "Answers that broke the Harmony format", "kind")
         self.keys_age = Gauge(
             "gptoss_keys_age_seconds", "Seconds since the keys were known to be current", registry=registry

@@ -25,6 +25,7 @@ from cluster.gateway.logs import LineWriter, Log
 from cluster.gateway.models import Models
 from cluster.gateway.ports import Caller
 from cluster.gateway.relay import RelaySettings
+from cluster.gateway.retries import Retries
 from cluster.gateway.server import listen
 from cluster.gateway.telemetry import Telemetry
 from cluster.gateway.upstream import Engines
@@ -257,7 +258,7 @@ async def running(**changes: Any) -> AsyncIterator[World]:
         keys=keys,
         limits=ledger,
         gate=gate,
-        relays=RelaySettings(engines, b"p" * 32, document.gateway.stream, time.monotonic),
+        relays=RelaySettings(engines, b"p" * 32, document.gateway.stream, time.monotonic, Retries(b"p" * 32)),
         telemetry=telemetry,
     )
     app = build(director, Models(document), now=time.monotonic)

@@ -163,7 +163,14 @@ async def test_connections_that_break_twice(world: World) -> None:
 
 def _exchange() -> Exchange:
     return Exchange(
-        {}, "id", None, arrived_s=0, arrived_epoch_s=0, usage=Usage(prompt=4, answer=2), status=200
+        {},
+        "id",
+        None,
+        arrived_s=0,
+        arrived_epoch_s=0,
+        usage=Usage(prompt=4, answer=2),
+        status=200,
+        shown=True,
     )
 
 

@@ -145,4 +145,4 @@ def test_a_replica_whose_engine_died_is_worth_another_try() -> None:
     """VLLM answers 500 while its engine process is gone; another replica can serve the request."""
     failure = judge_response(500, "application/json", vllm("EngineCore encountered an issue.", code=500))
     assert isinstance(failure, EngineFailed)
-    assert failure.retry == "unavailable"
+    assert failure.retry == "engine_died"
