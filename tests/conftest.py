@@ -13,6 +13,8 @@ from pathlib import Path
 import openai
 import pytest
 
+from tests.redis_servers import redis_server, start_redis  # noqa: F401  fixtures
+
 REUSE = "GPT_OSS_CLUSTER_DEMO_STATE"
 """Environment variable that names the state folder of a demo that is up already, to test against it."""
 

@@ -96,6 +96,54 @@ def test_each_mistake_is_named_by_its_place(place: str, value: Any, message: str
     assert str(caught.value).startswith("config.yaml")
 
 
+REDIS: list[Any] = [
+    pytest.param({"store": "redis"}, "store is redis, so redis.url is required", id="no redis described"),
+    pytest.param({"redis": {"url": "redis://r"}}, "redis is described, but store is memory", id="unused"),
+    pytest.param({"store": "file"}, "limits.store: Input should be 'memory' or 'redis'", id="another store"),
+    pytest.param(
+        {"redis": {"url": "redis://u:p@r"}}, "limits.redis.url: String should", id="secret in the url"
+    ),
+    pytest.param({"redis": {"url": "http://r"}}, "limits.redis.url: String should", id="another scheme"),
+    pytest.param(
+        {"redis": {"url": "redis://main:6379", "sentinels": ["s:26379"]}},
+        "url has a port, but sentinels tell the port",
+        id="two ports",
+    ),
+    pytest.param({"redis": {"url": "redis://r", "user": "u"}}, "user needs password_file", id="no password"),
+    pytest.param(
+        {"redis": {"url": "redis://r", "ca_file": "/ca"}}, "rediss://", id="authorities without TLS"
+    ),
+    pytest.param(
+        {"redis": {"url": "redis://r", "sentinel_password_file": "/p"}},
+        "sentinel_password_file needs sentinels",
+        id="no sentinels",
+    ),
+    pytest.param(
+        {"defaults": {"tokens_per_min": 100_000_001}}, "less than or equal to 100000000", id="beyond doubles"
+    ),
+]
+
+
+@pytest.mark.parametrize(("limits", "message"), REDIS)
+def test_limits_that_do_not_fit_together_are_named(limits: dict[str, Any], message: str) -> None:
+    """What contradicts itself in the limits' section is refused, with the reason."""
+    with pytest.raises(SettingsError) as caught:
+        settings.parse({**RIGHT, "limits": limits}, origin="config.yaml")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("url", "parts"), [
+    ("redis://limits", ("limits", 6379, 0, False)), ("rediss://limits:7000/3", ("limits", 7000, 3, True)),
+    ("redis://[::1]:7000", ("::1", 7000, 0, False)), ("redis://MyMaster/1", ("MyMaster", 6379, 1, False)),
+])  # fmt: skip
+def test_a_url_says_where_redis_is(url: str, parts: tuple[str, int, int, bool]) -> None:
+    """Host, port, database and TLS are read from it; the host, perhaps a Sentinel's name, keeps its case."""
+    limits = {"store": "redis", "redis": {"url": url}}
+    redis = settings.parse({**RIGHT, "limits": limits}, origin="c").limits.redis
+    assert redis is not None
+    assert (redis.host, redis.port, redis.database, redis.tls) == parts
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     """Two mistakes are two lines of one error."""
     wrong = change(change(RIGHT, "loging", {}), "auth/pepper_file", None)

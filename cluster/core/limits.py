@@ -14,7 +14,7 @@ same.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cluster.core.effort import Effort
@@ -180,6 +180,23 @@ def refusal(refilled: Sequence[Account], ask: Ask, now_us: int) -> Refusal:
     return Refusal(name, level, wait_s, *_views(refilled, ask.limits))
 
 
+def share(ask: Ask, parts: int, spent: Sequence[int] = ()) -> Ask:
+    """Return ``ask`` under an equal share of its limits: one of ``parts``, but at least one of each.
+
+    ``spent`` are the tokens of the day that each level is known to have used. An ask that is larger than a
+    share is cut to it, and owes the rest at its settle; one that is larger than a whole limit stays so.
+    """
+    spent = spent or [0] * len(ask.limits)
+    limits = tuple(_share(level, parts, used) for level, used in zip(ask.limits, spent, strict=True))
+    if any(whole < ask.tokens for whole in _token_limits(ask.limits)):
+        return replace(ask, limits=limits)
+    return replace(
+        ask,
+        tokens=min(ask.tokens, *(max(1, limit) for limit in _token_limits(limits)), MAX_PER_DAY),
+        limits=limits,
+    )
+
+
 def full(account: Account, limits: Limits, now_us: int) -> bool:
     """Whether an account's buckets are full by now, so that forgetting them changes nothing."""
     refilled = refill(account, limits, now_us)
@@ -192,6 +209,24 @@ def full(account: Account, limits: Limits, now_us: int) -> bool:
 def day_of(now_us: int) -> int:
     """Return the number of the UTC day, counted from the epoch."""
     return now_us // DAY_US
+
+
+def _share(limits: Limits, parts: int, spent: int) -> Limits:
+    def part(limit: int | None) -> int | None:
+        return None if limit is None else max(1, limit // parts)
+
+    left = None if limits.tokens_per_day is None else max(0, limits.tokens_per_day - spent)
+    return Limits(
+        requests_per_min=part(limits.requests_per_min),
+        tokens_per_min=part(limits.tokens_per_min),
+        concurrent=part(limits.concurrent),
+        tokens_per_day=None if left is None else left // parts,
+    )
+
+
+def _token_limits(levels: Iterable[Limits]) -> list[int]:
+    found = (limit for level in levels for limit in (level.tokens_per_min, level.tokens_per_day))
+    return [limit for limit in found if limit is not None]
 
 
 def _capacity(limit: int | None) -> int | None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -28,11 +29,13 @@ from cluster.gateway.relay import RelaySettings
 from cluster.gateway.retries import Retries
 from cluster.gateway.telemetry import Telemetry
 from cluster.gateway.upstream import Engines
-from cluster.settings import Settings
+from cluster.settings import LimitSettings, Settings
 from cluster.stores.key_index import load_pepper
 from cluster.stores.key_source import KeySource, open_keys
 from cluster.stores.memory_limits import MemoryLimits
 from cluster.stores.records import KeyStoreError
+from cluster.stores.redis_dial import RedisUnfit
+from cluster.stores.redis_limits import RedisLimits
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +75,7 @@ class Gateway:
     gate: Gate
     engines: Engines
     key_source: KeySource
+    limits: MemoryLimits | RedisLimits
 
 
 def assemble(settings: Settings, log: Log) -> Gateway:
@@ -91,10 +95,11 @@ def assemble(settings: Settings, log: Log) -> Gateway:
     telemetry = Telemetry(registry, log, now=time.monotonic, wall=time.time)
     telemetry.watch_keys(keys.age_s)
     engines = Engines(settings.serving.url, _engine_key(settings.serving.engine_key_file))
+    limits = _limit_store(settings.limits, telemetry.limiter_degraded)
     director = Director(
         settings=settings,
         keys=keys,
-        limits=MemoryLimits(time.time, max_request_s=settings.limits.max_request_s),
+        limits=limits,
         gate=gate,
         relays=RelaySettings(engines, pepper, settings.gateway.stream, time.monotonic, Retries(pepper)),
         telemetry=telemetry,
@@ -106,7 +111,15 @@ def assemble(settings: Settings, log: Log) -> Gateway:
         gate=gate,
         engines=engines,
         key_source=source,
+        limits=limits,
     )
+
+
+def _limit_store(settings: LimitSettings, on_degraded: Callable[[bool], None]) -> MemoryLimits | RedisLimits:
+    longest_s = settings.max_request_s
+    if settings.redis is None:
+        return MemoryLimits(time.time, max_request_s=longest_s)
+    return RedisLimits(settings.redis, max_request_s=longest_s, clock=time.time, on_degraded=on_degraded)
 
 
 def listen(address: str, setting: str) -> socket.socket:
@@ -134,6 +147,7 @@ async def _serve(settings: Settings, log: Log) -> None:
         admin_socket = stack.enter_context(listen(settings.gateway.admin_listen, "gateway.admin_listen"))
         gateway = assemble(settings, log)
         stack.push_async_callback(gateway.engines.close)
+        await _open(gateway.limits, stack)
         http, refusing, trusted = settings.gateway.http, gateway.refusing, settings.gateway.trusted_proxies
         api = HttpServer(gateway.app, http, refusing, trusted=trusted)
         admin = HttpServer(gateway.admin, http, refusing)
@@ -145,6 +159,14 @@ async def _serve(settings: Settings, log: Log) -> None:
             await _until_drained(gateway.gate, settings.gateway.stream.drain_s)
             api.should_exit = admin.should_exit = True
             following.cancel()
+
+
+async def _open(limits: MemoryLimits | RedisLimits, stack: AsyncExitStack) -> None:
+    if isinstance(limits, RedisLimits):
+        try:
+            await stack.enter_async_context(limits)
+        except RedisUnfit as error:
+            raise StartError(f"limits.redis: {error}") from error
 
 
 async def _until_drained(gate: Gate, drain_s: float) -> None:

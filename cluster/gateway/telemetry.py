@@ -64,6 +64,10 @@ class Telemetry:
         """Count a request as in flight for the length of the context."""
         return self._metrics.in_flight(plan.model, plan.choice.level).track_inprogress()
 
+    def limiter_degraded(self, degraded: bool) -> None:
+        """Note whether limits are decided alone, because the store that all gateways share is away."""
+        self._metrics.degraded.set(degraded)
+
     def close(self, exchange: Exchange) -> None:
         """Count the request and write its usage line; the outcome must be known."""
         e2e_s = self._now() - exchange.arrived_s
@@ -166,6 +170,11 @@ class _Metrics:
         self.requests = counter("requests", "Requests by outcome", "tenant", *by_effort, "outcome")
         self.tokens = counter("tokens", "Tokens by kind", "tenant", *by_effort, "kind")
         self.rejections = counter("limit_rejections", "Requests refused by a limit", "limit")
+        self.degraded = Gauge(
+            "gptoss_limiter_degraded",
+            "1 while this gateway decides limits by its own share",
+            registry=registry,
+        )
         self.retries = counter("retries", "Second attempts at an engine", "reason")
         self.not_tried = counter("attempts_refused", "Attempts at an engine that were not made", "reason")
         self.faults = counter("harmony_faults", "Answers that broke the Harmony format", "kind")

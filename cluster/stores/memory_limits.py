@@ -53,6 +53,10 @@ class MemoryLimits:
 
         Raises ``ValueError`` when its request id holds a reservation already.
         """
+        return self.decide(ask)
+
+    def decide(self, ask: Ask) -> Reservation | Refusal:
+        """Do as `reserve` does, for who cannot await."""
         now_us = self._now_us()
         self._sweep(now_us)
         books = [self._books.setdefault(name, _Book()) for name in _names(ask)]
@@ -67,6 +71,12 @@ class MemoryLimits:
                 book.note(account, ask, limits)
                 book.leases[ask.request_id] = now_us
         return decision
+
+    def occupy(self, ask: Ask) -> None:
+        """Count the slot of a request that runs already; its tokens were taken elsewhere."""
+        now_us = self._now_us()
+        for name in _names(ask):
+            self._books.setdefault(name, _Book()).leases[ask.request_id] = now_us
 
     def settle(self, reservation: Reservation, *, tokens: int) -> None:
         """Correct the reservation to the ``tokens`` used, refund or debt, and free its slot. Idempotent."""
