@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 ENGINE ?= vllm
 BIN := .venv/bin
 
-.PHONY: help setup demo test unit check lock packages clean
+.PHONY: help setup demo test unit check bench lock packages clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -26,6 +26,10 @@ check: setup  ## Lint, format, types and layers.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: setup  ## Measure the gateway beside its peers (20 minutes; OPTIONS="--help" tells more).
+	@$(PYTHON) tests/system_packages.py nginx redis-server
+	@$(BIN)/python -m loadtest.bench $(OPTIONS)
+
 packages:  ## Install the system packages that tests need, where this user may.
 	@$(PYTHON) tests/system_packages.py
 
@@ -38,6 +42,8 @@ lock:  ## Write the lock files anew (UPGRADE=--upgrade for newer versions).
 	$(LOCK) $(CPU) --extra cpu --output-file requirements/serving-cpu.lock
 	$(LOCK) --extra gpu --output-file requirements/serving-gpu.lock
 	$(LOCK) $(CPU) --extra cpu --extra dev --output-file requirements/dev.lock
+	for peer in litellm smg vllm-router; do $(subst pyproject.toml,requirements/bench-$$peer.in,$(LOCK)) \
+		--output-file requirements/bench-$$peer.lock || exit 1; done
 
 clean:  ## Remove everything that set-up made.
 	rm -rf .venv .cache build *.egg-info

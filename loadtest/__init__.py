@@ -1,0 +1,1 @@
+"""Load tests and benchmarks: they drive the product from outside, and nothing of it imports them."""

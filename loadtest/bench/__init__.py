@@ -1,0 +1,1 @@
+"""The gateway's speed beside that of its peers: one command, one machine, one mock engine."""
