@@ -33,6 +33,18 @@ def change(document: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
     return copy
 
 
+def issuer(**changes: Any) -> dict[str, Any]:
+    """Return an issuer of tokens."""
+    right = {
+        "name": "a",
+        "issuer": "a",
+        "audience": "x",
+        "jwks": {"file": "/k"},
+        "claims": {"tenant": "team"},
+    }
+    return {**right, **changes}
+
+
 def test_a_small_document_is_enough() -> None:
     """Everything but pools, models and the places of secrets has a default."""
     loaded = settings.parse(RIGHT, origin="config.yaml")
@@ -78,6 +90,37 @@ WRONG: list[Any] = [
         id="a Secret without its name",
     ),
     pytest.param("auth/keys", "keys", "auth.keys: source must be", id="no section"),
+    pytest.param("auth/jwt", [issuer(jwks={})], "auth.jwt.0.jwks: give either file or url", id="no key set"),
+    pytest.param(
+        "auth/jwt",
+        [issuer(jwks={"url": "http://corp/keys"})],
+        "auth.jwt.0.jwks.url: String should match pattern '^https:",
+        id="a key set in the clear",
+    ),
+    pytest.param(
+        "auth/jwt", [issuer(algorithms=["HS256"])], "auth.jwt.0.algorithms.0: Input should be", id="a secret"
+    ),
+    pytest.param(
+        "auth/jwt", [issuer(algorithms=[])], "auth.jwt.0.algorithms: Tuple should", id="no algorithm"
+    ),
+    pytest.param(
+        "auth/jwt",
+        [issuer(claims={"grants": [{"claim": "groups", "value": "ai"}]})],
+        "auth.jwt.0.claims: name the claim that holds the tenant, or give every grant its tenant",
+        id="tokens of no tenant",
+    ),
+    pytest.param(
+        "auth/jwt",
+        [issuer(), issuer(name="b")],
+        "auth: jwt: two issuers have the issuer",
+        id="one issuer twice",
+    ),
+    pytest.param(
+        "auth/jwt",
+        [issuer(), issuer(issuer="b")],
+        "auth: jwt: two issuers have the name",
+        id="one name twice",
+    ),
     pytest.param(
         "gateway",
         {"listen": "8080"},

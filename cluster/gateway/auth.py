@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 from cluster.gateway.ports import Caller, KeyStore
 
-MAX_HEADER_BYTES = 8192
-"""Longest header looked at: no credential is longer."""
+MAX_HEADER_BYTES = 8192 + 16
+"""Longest header looked at: no credential is longer than 8 KiB."""
 
-_BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9_-]+)")
+_BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._-]+)")
 
 
 class AuthenticationFailed(Exception):  # noqa: N818  the outcome's word

@@ -30,8 +30,8 @@ from cluster.gateway.retries import Retries
 from cluster.gateway.telemetry import Telemetry
 from cluster.gateway.upstream import Engines
 from cluster.settings import LimitSettings, Settings
+from cluster.stores.identity import Identity, open_identity
 from cluster.stores.key_index import load_pepper
-from cluster.stores.key_source import KeySource, open_keys
 from cluster.stores.memory_limits import MemoryLimits
 from cluster.stores.records import KeyStoreError
 from cluster.stores.redis_dial import RedisUnfit
@@ -74,7 +74,7 @@ class Gateway:
     refusing: Refusing
     gate: Gate
     engines: Engines
-    key_source: KeySource
+    identity: Identity
     limits: MemoryLimits | RedisLimits
 
 
@@ -84,8 +84,8 @@ def assemble(settings: Settings, log: Log) -> Gateway:
         pepper = load_pepper(settings.auth.pepper_file)
     except KeyStoreError as error:
         raise StartError(str(error)) from error
-    keys, source = open_keys(
-        settings.auth.keys,
+    identity = open_identity(
+        settings.auth,
         pepper,
         defaults=settings.limits.defaults,
         clock=time.time,
@@ -93,12 +93,14 @@ def assemble(settings: Settings, log: Log) -> Gateway:
     )
     registry, gate = CollectorRegistry(), Gate()
     telemetry = Telemetry(registry, log, now=time.monotonic, wall=time.time)
-    telemetry.watch_keys(keys.age_s)
+    telemetry.watch_keys(identity.keys.age_s)
+    for issuer in identity.tokens.issuers if identity.tokens else ():
+        telemetry.watch_issuer(issuer.settings.name, issuer.keys.age_s)
     engines = Engines(settings.serving.url, _engine_key(settings.serving.engine_key_file))
     limits = _limit_store(settings.limits, telemetry.limiter_degraded)
     director = Director(
         settings=settings,
-        keys=keys,
+        keys=identity,
         limits=limits,
         gate=gate,
         relays=RelaySettings(engines, pepper, settings.gateway.stream, time.monotonic, Retries(pepper)),
@@ -106,11 +108,11 @@ def assemble(settings: Settings, log: Log) -> Gateway:
     )
     return Gateway(
         app=build(director, Models(settings), now=time.monotonic),
-        admin=build_admin(registry, keys, gate),
+        admin=build_admin(registry, identity, gate),
         refusing=build_refusing(telemetry, now=time.monotonic),
         gate=gate,
         engines=engines,
-        key_source=source,
+        identity=identity,
         limits=limits,
     )
 
@@ -152,7 +154,7 @@ async def _serve(settings: Settings, log: Log) -> None:
         api = HttpServer(gateway.app, http, refusing, trusted=trusted)
         admin = HttpServer(gateway.admin, http, refusing)
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(gateway.key_source.follow())
+            following = tasks.create_task(gateway.identity.follow())
             tasks.create_task(api.serve([api_socket]))
             tasks.create_task(admin.serve([admin_socket]))
             logger.info("listening on %s", settings.gateway.listen)

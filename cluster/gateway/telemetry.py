@@ -50,6 +50,10 @@ class Telemetry:
         """Tell with every scrape how long ago, in seconds, the keys were last known to be current."""
         self._metrics.keys_age.set_function(age_s)
 
+    def watch_issuer(self, name: str, age_s: Callable[[], float]) -> None:
+        """Tell with every scrape how long ago, in seconds, the keys of an issuer of tokens were read."""
+        self._metrics.jwks_age.labels(name).set_function(age_s)
+
     def open(self, scope: Scope) -> Exchange:
         """Begin the record of one request."""
         return Exchange(
@@ -180,6 +184,12 @@ class _Metrics:
         self.faults = counter("harmony_faults", "Answers that broke the Harmony format", "kind")
         self.keys_age = Gauge(
             "gptoss_keys_age_seconds", "Seconds since the keys were known to be current", registry=registry
+        )
+        self.jwks_age = Gauge(
+            "gptoss_jwks_age_seconds",
+            "Seconds since an issuer's keys were read",
+            ["issuer"],
+            registry=registry,
         )
         self.in_flight: Callable[..., Gauge] = cache(
             Gauge("gptoss_in_flight", "Requests admitted and not ended", by_effort, registry=registry).labels

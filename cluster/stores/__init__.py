@@ -1,1 +1,1 @@
-"""Adapters of the ports that the gateway owns: limits and keys, in memory and on files."""
+"""Adapters of the ports that the gateway owns: keys, tokens and limits, wherever they are kept."""

@@ -10,30 +10,29 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.core.keys import RANDOM_BYTES, digest, key_id, mint
-from cluster.settings import RateLimits, Scopes
+from cluster.settings import RateLimits, Scopes, TenantName
 from cluster.stores.records import (
+    AS_ITS_TENANT,
     Entries,
     KeyId,
     KeyRecord,
     KeySecret,
     KeyStoreError,
-    TenantName,
     TenantRecord,
     dump,
     key_entry,
     live_secrets,
+    merged,
     mistakes,
     parse,
     tenant_entry,
     within,
 )
-
-Section = TypeVar("Section", Scopes, RateLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +110,8 @@ def set_tenant(
         own = None if default_limits else old.limits
         new = old.model_copy(
             update={
-                "scopes": _merged(old.scopes, scopes),
-                "limits": own if limits is None else _merged(own or RateLimits(), limits),
+                "scopes": merged(old.scopes, scopes),
+                "limits": own if limits is None else merged(own or RateLimits(), limits),
             }
         )
         told = new.model_dump(mode="json", include={"scopes", "limits"})
@@ -244,19 +243,9 @@ def _key_audit(act: str, record: KeyRecord, now: datetime, *fields: str) -> Audi
     )
 
 
-def _merged(old: Section, given: Section | None) -> Section:
-    """Return ``old`` with the fields that are set in ``given``."""
-    if given is None:
-        return old
-    new, base = given.model_dump(exclude_unset=True), old.model_dump()
-    for name, value in new.items():
-        base[name] = {**base[name], **value} if isinstance(value, dict) else value
-    return type(old).model_validate(base)
-
-
 def _key_scopes(owner: TenantRecord, given: Scopes | None) -> Scopes:
     """Return a new key's scopes. Raises `KeyStoreError` where they would go beyond its tenant's."""
-    asked = _merged(Scopes(see_reasoning=True), given)
+    asked = merged(AS_ITS_TENANT, given)
     allowed, theirs = within(asked, owner.scopes), owner.scopes
     wider = [
         f"{name} ({_words(getattr(asked, name))}; the tenant's: {_words(getattr(theirs, name))})"

@@ -79,6 +79,8 @@ class KeyIndex:
         self._keys: dict[str, KeyRecord] = {}
         self._live: Mapping[str, _Entry] = {}
         self._confirmed_s = -math.inf
+        self.version = 0
+        """Grows with every change, so that what was made of the records can be told to be old."""
         self._nobody = _Entry(_nobody(), (bytes(32), bytes(32)), (0, 0))
 
     @property
@@ -106,6 +108,16 @@ class KeyIndex:
         second = hmac.compare_digest(given, entry.digests[1]) & (now < entry.expire_s[1])
         return entry.caller if first | second else None
 
+    def caller(self, tenant: str, identity: str, scopes: Scopes) -> Caller | None:
+        """Return the caller of a token that is no key: of this tenant, within its scopes and limits.
+
+        ``identity`` is what stands where a key has its id. None: there is no such tenant.
+        """
+        record = self._tenants.get(tenant)
+        return (
+            None if record is None else _caller(record, identity, scopes, (record.limits or self._defaults,))
+        )
+
     def confirm(self) -> None:
         """Note that the source holds what is known here."""
         self._confirmed_s = self._clock()
@@ -125,6 +137,7 @@ class KeyIndex:
             self._read(name, entries[name])
         self._entries = entries
         if removed or changed:
+            self.version += 1
             self._live = self._rebuilt({_split(name) for name in (*removed, *changed)})
         self._confirmed_s = self._clock() if confirmed_s is None else confirmed_s
         return [*removed, *changed]
@@ -168,8 +181,9 @@ class KeyIndex:
         end_s = _epoch(key.expires_at)
         return _Entry(
             caller=_caller(
-                key,
-                within(key.scopes, tenant.scopes),
+                tenant,
+                key.id,
+                key.scopes,
                 (tenant.limits or self._defaults, *([key.limits] if key.limits else ())),
             ),
             digests=(bytes.fromhex(newest.digest), bytes.fromhex(oldest.digest)),
@@ -183,10 +197,11 @@ def _split(entry: str) -> tuple[str, str]:
     return kind, rest.removesuffix(".json")
 
 
-def _caller(key: KeyRecord, scopes: Scopes, limits: tuple[RateLimits, ...]) -> Caller:
+def _caller(tenant: TenantRecord, identity: str, own: Scopes, limits: tuple[RateLimits, ...]) -> Caller:
+    scopes = within(own, tenant.scopes)
     return Caller(
-        tenant=key.tenant,
-        key_id=key.id,
+        tenant=tenant.name,
+        key_id=identity,
         models=None if scopes.models is None else frozenset(scopes.models),
         max_effort=scopes.max_effort,
         see_reasoning=scopes.see_reasoning,

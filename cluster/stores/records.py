@@ -11,15 +11,16 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from cluster.core.effort import EFFORTS
-from cluster.settings import RateLimits, Scopes
+from cluster.settings import RateLimits, Scopes, TenantName
 
-TenantName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-"""Lower-case letters, digits and dashes, at most 63: it is a file name, a Secret entry and a metric label."""
 KeyId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{8}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Entries = Mapping[str, bytes]
 """Records as they are stored, by entry name: ``tenant.<name>.json`` and ``key.<id>.json``."""
 Item = TypeVar("Item")
+Section = TypeVar("Section", Scopes, RateLimits)
+AS_ITS_TENANT = Scopes(see_reasoning=True)
+"""Scopes that go as far as any tenant's: within them, whatever the tenant may."""
 
 
 class KeyStoreError(Exception):
@@ -79,7 +80,7 @@ class KeyRecord(_Record):
     """When the key dies; None: never."""
     revoked_at: AwareDatetime | None = None
     """When it was revoked; None: it is not."""
-    scopes: Scopes = Scopes(see_reasoning=True)
+    scopes: Scopes = AS_ITS_TENANT
     """What it may do, within its tenant's scopes of the moment; by default all that its tenant may."""
     limits: RateLimits | None = None
     """Limits of its own, which hold beside its tenant's; None: only its tenant's."""
@@ -136,6 +137,16 @@ def within(scopes: Scopes, outer: Scopes) -> Scopes:
         max_effort=min(scopes.max_effort, outer.max_effort, key=EFFORTS.index),
         see_reasoning=scopes.see_reasoning and outer.see_reasoning,
     )
+
+
+def merged(old: Section, given: Section | None) -> Section:
+    """Return ``old`` with the fields that are set in ``given``."""
+    if given is None:
+        return old
+    new, base = given.model_dump(exclude_unset=True), old.model_dump()
+    for name, value in new.items():
+        base[name] = {**base[name], **value} if isinstance(value, dict) else value
+    return type(old).model_validate(base)
 
 
 def live_secrets(record: KeyRecord, now: datetime) -> list[KeySecret]:
