@@ -18,7 +18,7 @@ class _Book:
 
     account: Account = field(default_factory=Account)
     limits: Limits | None = None
-    """Those of the last ask."""
+    """Those under which the account was written last."""
     day: int = 0
     spent: dict[Effort, int] = field(default_factory=dict)
     leases: dict[str, int] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class _Book:
 
     def note(self, account: Account, ask: Ask, limits: Limits) -> None:
         """Keep what the account has become."""
-        self.account = account
+        self.account, self.limits = account, limits
         if limits.tokens_per_day is not None:
             self.spent[ask.effort] = account.spent
 
@@ -60,8 +60,7 @@ class MemoryLimits:
         now_us = self._now_us()
         self._sweep(now_us)
         books = [self._books.setdefault(name, _Book()) for name in _names(ask)]
-        for book, limits in zip(books, ask.limits, strict=True):
-            book.limits = limits
+        for book in books:
             self._catch_up(book, now_us)
         if ask.request_id in books[0].leases:
             raise ValueError(f"request {ask.request_id} holds a reservation already")

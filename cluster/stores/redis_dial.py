@@ -131,7 +131,8 @@ def _idle_link() -> Link:
 async def within(work: Awaitable[Result]) -> Result:
     """Return what ``work`` gives. Raises `RedisAway` after ``CONNECT_S``."""
     try:
-        return await asyncio.wait_for(work, CONNECT_S)
+        async with asyncio.timeout(CONNECT_S):  # wait_for can lose a cancellation in Python 3.11
+            return await work
     except TimeoutError as error:
         raise RedisAway(f"it does not answer within {CONNECT_S:g} s") from error
 

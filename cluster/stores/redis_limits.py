@@ -84,6 +84,11 @@ class RedisLimits:
         """Gateways last known to be alive, this one included."""
         return self._gateways
 
+    @property
+    def unsettled(self) -> int:
+        """Settlements that Redis has not confirmed yet."""
+        return len(self._unsettled)
+
     async def __aenter__(self) -> "RedisLimits":
         """Connect. Raises `RedisUnfit` for what a person must mend; Redis may be away, and come later."""
         try:
@@ -99,14 +104,17 @@ class RedisLimits:
         """Tell Redis what has ended, if it is there, and leave."""
         if self._keeper is not None:
             self._keeper.cancel()
-        if self._link is None:
+            await asyncio.wait([self._keeper])
+        link, self._link = self._link, None
+        if link is None:
             return
         try:
-            await self._tell(self._link)
-            await within(self._link.ask(pack(b"ZREM", GATEWAYS_KEY, self._name)))
+            await self._tell(link)
+            await within(link.ask(pack(b"ZREM", GATEWAYS_KEY, self._name)))
         except RedisAway as error:
-            logger.warning("limits: %d settlements are left to their leases: %s", len(self._unsettled), error)
-        self._link.close()
+            if self._unsettled:
+                logger.warning("limits: %d settlements are left to their leases: %s", self.unsettled, error)
+        link.close()
 
     async def reserve(self, ask: Ask) -> Reservation | Refusal:
         """Take all that ``ask`` wants in one step, or nothing.
@@ -236,7 +244,8 @@ class RedisLimits:
         """Look after the connection, for as long as the store is open."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._trouble.wait(), RETRY_S if self.degraded else BEAT_S)
+                async with asyncio.timeout(RETRY_S if self.degraded else BEAT_S):
+                    await self._trouble.wait()
             self._trouble.clear()
             try:
                 await self._look()

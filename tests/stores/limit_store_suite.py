@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from cluster.core.effort import Effort
+from cluster.core.effort import EFFORTS, Effort
 from cluster.core.limits import Ask, Limits, LimitView, Refusal, Reservation
 from cluster.gateway.ports import LimitStore
 
@@ -165,6 +165,14 @@ class LimitStoreSuite:
         assert (refusal.limit, refusal.retry_after_s) == ("budget", 43_200)
         clock.advance(43_200)
         await admitted(store, ask(100, tokens_per_day=100))
+
+    async def test_every_effort_starts_anew(self, store: LimitStore, clock: Clock) -> None:
+        """At midnight the budgets of all efforts are whole again, whichever is used first."""
+        for effort in EFFORTS:
+            await admitted(store, ask(100, effort=effort, tokens_per_day=100))
+        clock.advance(43_200)
+        for effort in EFFORTS:
+            await admitted(store, ask(100, effort=effort, tokens_per_day=100))
 
     async def test_yesterdays_refund_is_void(self, store: LimitStore, clock: Clock) -> None:
         """A refund of a reservation made before midnight does not enlarge the new day's budget."""
