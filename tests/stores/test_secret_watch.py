@@ -256,7 +256,7 @@ async def test_a_dead_peer_is_noticed(world: World, monkeypatch: pytest.MonkeyPa
     asked: list[tuple[int, int, int]] = []
     monkeypatch.setattr(socket.socket, "setsockopt", lambda _socket, *given: asked.append(given))
     world.follow()
-    await watching(world)
+    await until(lambda: any(given[:2] == (socket.IPPROTO_TCP, socket.TCP_KEEPCNT) for given in asked))
     assert (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1) in asked
     keepalive = {option: value for level, option, value in asked if level == socket.IPPROTO_TCP}
     idle_s, every_s = keepalive[socket.TCP_KEEPIDLE], keepalive[socket.TCP_KEEPINTVL]
