@@ -13,11 +13,12 @@ from cluster.core.invalid import InvalidRequest
 
 MAX_DEPTH = 64
 """Deepest nesting of objects and arrays."""
-MAX_CONTAINERS = 100_000
-"""Most objects and arrays at one depth: no real request comes near, and counting more takes long."""
+MAX_VALUES = 50_000
+"""Most values in all objects and arrays: no real request comes near, and more would take long to check."""
 
 _JSON = re.compile(r'application/json(?:\s*;\s*charset="?utf-?8"?)?\s*', re.IGNORECASE)
 _MAX_HEADER = 256
+_BEFORE_VALUES = (b"{", b"[", b",")
 
 
 def decode(body: bytes, *, content_type: str | None, content_encoding: str | None = None) -> dict[str, Any]:
@@ -27,13 +28,15 @@ def decode(body: bytes, *, content_type: str | None, content_encoding: str | Non
     body that is declared as something else than plain JSON in UTF-8, 400 for one that is wrong.
     """
     _check_headers(content_type, content_encoding)
+    if _too_many_values(body):
+        raise _unreadable(f"it holds more than {MAX_VALUES} values")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise _unreadable(f"{error.msg} at byte {error.pos}" if body else "the body is empty") from None
     if type(document) is not dict:
         raise _unreadable("the body must be one JSON object")
-    if _keys(document) != _written_keys(body):
+    if _keys(document) != _outside_strings(_unescaped(body)).count(b":"):
         raise _unreadable("an object in it has the same key twice")
     return document
 
@@ -78,14 +81,25 @@ def _keys(document: dict[str, Any]) -> int:
                 below += [item for item in node if type(item) is dict or type(item) is list]
         if not below:
             return count
-        if len(below) > MAX_CONTAINERS:
-            raise _unreadable(f"it has more than {MAX_CONTAINERS} objects and arrays at one depth")
         level = below
     raise _unreadable(f"it is nested deeper than {MAX_DEPTH} levels")
 
 
-def _written_keys(body: bytes) -> int:
-    """Count the keys as written: the colons of a valid JSON text that stand outside its strings."""
-    if b"\\" in body:
-        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return b"".join(body.split(b'"')[::2]).count(b":")
+def _too_many_values(body: bytes) -> bool:
+    """Whether a JSON text has more than ``MAX_VALUES`` values, before anything is made of them."""
+    if sum(map(body.count, _BEFORE_VALUES)) <= MAX_VALUES:  # those in strings included
+        return False
+    plain = _unescaped(body)
+    if plain.count(b'"') > 4 * MAX_VALUES:  # two a string, and at most one key beside a value
+        return True
+    return sum(map(_outside_strings(plain).count, _BEFORE_VALUES)) > MAX_VALUES
+
+
+def _unescaped(body: bytes) -> bytes:
+    """Return a JSON text without the escapes that touch its quotes."""
+    return body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
+
+
+def _outside_strings(plain: bytes) -> bytes:
+    """Return what of a JSON text without escapes stands outside its strings."""
+    return b"".join(plain.split(b'"')[::2])

@@ -5,11 +5,13 @@ from typing import Any
 
 from cluster.core.checks import array, boolean, mapping, members, name, string, text
 from cluster.core.invalid import InvalidRequest, missing, shown, unknown, unsupported, wrong_type, wrong_value
-from cluster.core.schema import SchemaError, check_schema, is_held
+from cluster.core.schema import SchemaError, Spent, check_schema, is_held
 
 MAX_TOOLS = 128
 """OpenAI's limit."""
 
+_ToolCheck = Callable[[Any, str, Spent], tuple[str, dict[str, Any]]]
+"""Takes a tool, its path and what other tools have spent; returns its name and the tool rebuilt."""
 _CHOICES = ("none", "auto", "required")
 
 
@@ -86,10 +88,13 @@ def text_format(value: Any, path: str) -> dict[str, Any] | None:
     return {"type": "json_schema", **_json_schema(schema, path)}
 
 
-def _tools(value: Any, path: str, check: Callable[[Any, str], tuple[str, dict[str, Any]]]) -> list[Any]:
+def _tools(
+    value: Any, path: str, check: Callable[[Any, str, Spent], tuple[str, dict[str, Any]]]
+) -> list[Any]:
     tools: dict[str, dict[str, Any]] = {}
+    spent = Spent()
     for index, item in enumerate(array(value, path, longest=MAX_TOOLS)):
-        tool_name, tool = check(item, f"{path}[{index}]")
+        tool_name, tool = check(item, f"{path}[{index}]", spent)
         if tool_name in tools:
             raise InvalidRequest(
                 f"Invalid '{path}[{index}]': the function name '{tool_name}' is already used.",
@@ -108,37 +113,37 @@ def _held_inside(tool: dict[str, Any]) -> dict[str, Any]:
     return {**tool, "function": _held(tool["function"])}
 
 
-def _chat_tool(value: Any, path: str) -> tuple[str, dict[str, Any]]:
+def _chat_tool(value: Any, path: str, spent: Spent) -> tuple[str, dict[str, Any]]:
     tool = _function_only(value, path, "function")
     if tool.get("function") is None:
         raise missing(f"{path}.function")
-    function = _function(tool["function"], f"{path}.function")
+    function = _function(tool["function"], f"{path}.function", spent)
     return function["name"], {"type": "function", "function": function}
 
 
-def _response_tool(value: Any, path: str) -> tuple[str, dict[str, Any]]:
+def _response_tool(value: Any, path: str, spent: Spent) -> tuple[str, dict[str, Any]]:
     tool = mapping(value, path)
     _only_type(tool, path)
-    function = _function({key: item for key, item in tool.items() if key != "type"}, path)
+    function = _function({key: item for key, item in tool.items() if key != "type"}, path, spent)
     return function["name"], {"type": "function", **function}
 
 
-def _function(value: Any, path: str) -> dict[str, Any]:
+def _function(value: Any, path: str, spent: Spent) -> dict[str, Any]:
     function: dict[str, Any] = _FUNCTION(value, path)
     _required_name(function, path)
     for key in ("async", "allowed_callers", "defer_loading", "output_schema"):
         if function.pop(key, None):
             raise unsupported(f"{path}.{key}", "this service calls tools in turn and returns their calls")
     parameters = function.setdefault("parameters", {"type": "object", "properties": {}})  # as OpenAI reads it
-    _check_parameters(parameters, function["name"], f"{path}.parameters")
+    _check_parameters(parameters, function["name"], f"{path}.parameters", spent)
     return function
 
 
-def _check_parameters(parameters: dict[str, Any], function: str, path: str) -> None:
+def _check_parameters(parameters: dict[str, Any], function: str, path: str, spent: Spent) -> None:
     try:
         if parameters.get("type", "object") != "object":
             raise SchemaError("schema must be a JSON Schema of 'type: \"object\"'")
-        check_schema(parameters)
+        check_schema(parameters, spent)
     except SchemaError as error:
         raise InvalidRequest(
             f"Invalid schema for function '{function}': {error}.",

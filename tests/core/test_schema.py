@@ -10,6 +10,7 @@ from cluster.core.schema import (
     MAX_LEVELS,
     MAX_SCHEMAS,
     SchemaError,
+    Spent,
     check_schema,
 )
 
@@ -83,6 +84,16 @@ def _doubling(levels: int) -> dict[str, Any]:
         pytest.param({"pattern": 1}, "must be a string", id="pattern-number"),
         pytest.param({"pattern": "a" * 513}, "at most 512", id="long-pattern"),
         pytest.param({"pattern": "(a{1,100000})"}, "repeats more than 1000", id="pattern-bomb"),
+        pytest.param({"pattern": "((a{100}){100}){100}"}, "pattern is longer than", id="nested-pattern-bomb"),
+        pytest.param({"patternProperties": {"(": {}}}, "patternProperties is not a reg", id="broken-key"),
+        pytest.param({"minimum": "1"}, "minimum must be a number", id="limit-word"),
+        pytest.param({"maximum": True}, "maximum must be a number", id="limit-boolean"),
+        pytest.param({"multipleOf": 0}, "multipleOf must be above 0", id="multiple-of-zero"),
+        pytest.param({"uniqueItems": "yes"}, "uniqueItems must be a boolean", id="unique-word"),
+        pytest.param({"format": 1}, "format must be a string", id="format-number"),
+        pytest.param({"minItems": 2, "maxItems": 1}, "minItems must not be above maxItems", id="no-length"),
+        pytest.param({"properties": {"a": {"minimum": 2, "maximum": 1}}}, r"a\.minimum must", id="no-value"),
+        pytest.param({"properties": {"a\x1b[31m": 1}}, "^properties.a\ufffd\\[31m must be", id="ansi"),
         pytest.param({"$ref": "https://example.com/schema"}, "into the schema itself", id="remote-reference"),
         pytest.param({"$ref": "file:///etc/passwd"}, "into the schema itself", id="file-reference"),
         pytest.param({"$ref": "#/$defs/none"}, "points at nothing", id="dangling-reference"),
@@ -102,3 +113,15 @@ def test_unsound_schemas_are_named(schema: dict[str, Any], reason: str) -> None:
     """A schema that would break or stall a grammar compiler is refused, with the place and the reason."""
     with pytest.raises(SchemaError, match=reason):
         check_schema(schema)
+
+
+@pytest.mark.parametrize(("schema", "reason"), [
+    ({"anyOf": [{}] * 2000}, "more than 10000 schemas"), ({"pattern": "a" * 512}, "one pattern too many"),
+])  # fmt: skip
+def test_the_schemas_of_a_request_share_bounds(schema: dict[str, Any], reason: str) -> None:
+    """Many tools, each within the bounds of one schema, cost as much as one that is too large."""
+    spent = Spent()
+    with pytest.raises(SchemaError, match=reason):
+        for _ in range(40):
+            check_schema(schema, spent)
+    check_schema(schema)
