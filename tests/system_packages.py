@@ -1,21 +1,25 @@
-"""Install the Debian packages that tests start, where this user may; say how where not.
+"""Install the Debian packages that tests and benchmarks start, where this user may; say how where not.
 
-Standard library only: it runs before the environment exists. A test whose program is missing is skipped, with
-the same command as the reason.
+``python tests/system_packages.py [PROGRAM…]``: those named, else what tests need. Standard library only: it
+runs before the environment exists. A test whose program is missing is skipped, with the same command as the
+reason.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 
-PROGRAMS = {"redis-server": "redis-server"}
-"""Program that a test starts, and the Debian package that holds it."""
+PROGRAMS = {"redis-server": "redis-server", "nginx": "nginx"}
+"""Program that is started, and the Debian package that holds it."""
+TESTED = ("redis-server",)
+"""Programs that tests start; benchmarks start the others too."""
 
 
-def missing() -> list[str]:
+def missing(programs: Sequence[str] = TESTED) -> list[str]:
     """Return the packages whose program is not on the path."""
-    return sorted({package for program, package in PROGRAMS.items() if shutil.which(program) is None})
+    return sorted({PROGRAMS[program] for program in programs if shutil.which(program) is None})
 
 
 def install_command(packages: list[str]) -> str:
@@ -23,13 +27,16 @@ def install_command(packages: list[str]) -> str:
     return f"sudo apt-get install --yes --no-install-recommends {' '.join(packages)}"
 
 
-def main() -> int:
+def main(programs: Sequence[str] = TESTED) -> int:
     """Install what is missing as root; otherwise say what will be skipped."""
-    packages = missing()
+    packages = missing(programs)
     if not packages:
         return 0
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        print(f"Some tests will be skipped; to run them: {install_command(packages)}", file=sys.stderr)
+        print(
+            f"What needs {', '.join(packages)} is skipped; to have it: {install_command(packages)}",
+            file=sys.stderr,
+        )
         return 0
     print(f"Installing {', '.join(packages)}", file=sys.stderr)
     apt_get("update", "-qq")
@@ -44,4 +51,4 @@ def apt_get(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:] or TESTED))

@@ -33,13 +33,13 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="One round of 1-second measurements and no soak, for development.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for JSON, plot and logs.")] = CACHE / "last",
+    out: Annotated[Path, typer.Option(help="Folder for bench.json, bench.png and logs.")] = CACHE / "last",
 ) -> None:
     """Measure the gateway beside its peers on this machine: CPU, latency, throughput, memory.
 
-    The gateway runs with keys, every limit (in memory), effort, metrics and usage lines. Each contender has
-    one core to itself; its clients and a mock engine share the others. Figures are medians of rounds, with
-    their spread. The exit status is 0 only when every bar of docs/benchmarks.md held; a bar that was not
+    The gateway runs as in production (keys, every limit, effort, metrics, usage lines). Each contender
+    has a core to itself; its clients and a mock engine share the others. Figures are medians of the rounds,
+    with their spread. The exit status is 0 only when every bar of docs/benchmarks.md held; a bar that was not
     measured did not hold. A whole run takes about 20 minutes; leave the machine alone meanwhile.
     """
     console = Console(stderr=True)

@@ -54,14 +54,14 @@ def _share(result: Result) -> float:
 
 
 def _at_most(run: Run, what: str, peer: str, figure: Callable[[Round], float], limit: float) -> Verdict:
-    bar, ratio = f"{what}: at most {limit:g}×", run.ratio(OURS, peer, figure)
+    bar, ratio = f"{what}: at most {limit:g}x", run.ratio(OURS, peer, figure)
     if ratio is None:
         return Verdict(bar, False, _missing(run, OURS, peer))
     return Verdict(bar, ratio.median <= limit, _times(ratio))
 
 
 def _at_least(run: Run, what: str, peer: str, figure: Callable[[Round], float], limit: float) -> Verdict:
-    bar, ratio = f"{what}: at least {limit:g}×", run.ratio(peer, OURS, figure)
+    bar, ratio = f"{what}: at least {limit:g}x", run.ratio(peer, OURS, figure)
     if ratio is None:
         return Verdict(bar, False, _missing(run, OURS, peer))
     return Verdict(bar, ratio.median >= limit, _times(ratio))
@@ -73,7 +73,7 @@ def _added(run: Run) -> Verdict:
     if added is None or run.results[OURS].failure:
         return Verdict(bar, False, _missing(run, OURS))
     return Verdict(
-        bar, added.median <= ADDED_P50_MS, f"{added.median:.2f} ms ({added.low:.2f}–{added.high:.2f})"
+        bar, added.median <= ADDED_P50_MS, f"{added.median:.2f} ms ({added.low:.2f} to {added.high:.2f})"
     )
 
 
@@ -95,7 +95,7 @@ def _memory(run: Run) -> Verdict:
 
 
 def _times(ratio: Spread) -> str:
-    return f"{ratio.median:.2f}× ({ratio.low:.2f}–{ratio.high:.2f})"
+    return f"{ratio.median:.2f}x ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
 def _missing(run: Run, *names: str) -> str:

@@ -1,6 +1,7 @@
 """Clients that cost little: one connection each, one request at a time, on asyncio protocols.
 
-A client sends its next request as soon as the last answer has ended (a closed loop), until it is stopped.
+A client sends its next request as soon as the last answer has ended (a closed loop), until it is told to
+stop.
 """
 
 import asyncio
@@ -68,9 +69,8 @@ class Ask:
 
 
 _SYSTEM = (
-    "You are the assistant of an engineering department. Answer in the language of the question, say what you"
-    " "
-    "do not know, and keep to the house style: short sentences, no flattery, units with every number. "
+    "You are the assistant of an engineering department. Answer in the language of the question, say what "
+    "you do not know, and keep to the house style: short sentences, no flattery, units with every number. "
 ) * 3
 """About 100 tokens: prompts of a company's own tools always carry such a text."""
 

@@ -38,7 +38,7 @@ class Site:
     port: int
     """Where it shall listen, on loopback."""
     engine_port: int
-    redis_port: int | None
+    redis_port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,6 @@ def _all_limits() -> RateLimits:
 
 def _document(site: Site, keys: Path, pepper: Path, engine_key: Path) -> dict[str, object]:
     """Return a settings document as production has it: keys, every limit, effort, metrics, usage lines."""
-    limits: dict[str, object] = {"store": "memory"}
-    if site.redis_port is not None:
-        limits = {"store": "redis", "redis": {"url": f"redis://127.0.0.1:{site.redis_port}"}}
     return {
         "version": 1,
         "gateway": {
@@ -107,7 +104,7 @@ def _document(site: Site, keys: Path, pepper: Path, engine_key: Path) -> dict[st
             "pools": {MODEL: {"model": MODEL, "profile": "h100-80gb"}},
         },
         "models": {MODEL: {"pools": [MODEL], "source": "/models/gpt-oss-120b"}},
-        "limits": limits,
+        "limits": {"store": "redis", "redis": {"url": f"redis://127.0.0.1:{site.redis_port}"}},
         "auth": {"keys": {"source": "file", "path": str(keys)}, "pepper_file": str(pepper)},
     }
 

@@ -1,7 +1,7 @@
 """A mock engine, cheap enough never to be the bottleneck: ``python -m loadtest.bench.engine PORT``.
 
 It answers ``…/v1/chat/completions`` below any prefix with the answers of `answers`. A stream's length and
-pace stand in the prompt (`prompt`), because that is what every contender passes on. Streams of one pace
+pace stand in the prompt (`prompt`), because that is what every contender passes on. All streams of one pace
 share one timer that fires every millisecond; within each interval they are spread evenly.
 """
 

@@ -25,7 +25,7 @@ _SLOW_S = 20.0
 _CONNECTS_AT_ONCE = 32
 
 
-class LoadFailed(Exception):  # noqa: N818  what happened
+class LoadError(Exception):
     """A target did not answer as it must; the message says how."""
 
 
@@ -83,7 +83,7 @@ class Soak:
 
 
 async def requests(target: Target, clients: int, seconds: float, meters: Meters) -> Requests:
-    """Measure whole answers. Raises `LoadFailed`."""
+    """Measure whole answers. Raises `LoadError`."""
     ask, tally = target.whole(), Tally()
     async with _load(target, [lambda: ask] * clients, tally) as running:
         await _sleep_until(lambda: all(client.answers for client in running), _WARM_S, _SLOW_S)
@@ -105,7 +105,7 @@ async def requests(target: Target, clients: int, seconds: float, meters: Meters)
 
 
 async def chunks(target: Target, streams: int, seconds: float, meters: Meters) -> Chunks:
-    """Measure streams, fewer of them until the contender keeps to `MAX_SHARE`. Raises `LoadFailed`."""
+    """Measure streams, fewer of them until the contender keeps to `MAX_SHARE`. Raises `LoadError`."""
     while True:
         probe = await _chunks(target, streams, min(1.0, seconds), meters)
         if probe.share <= MAX_SHARE or streams == 1:
@@ -196,7 +196,7 @@ async def _load(
             await asyncio.gather(*(client.connect(target.port) for client in batch))
         yield running
     except OSError as error:
-        raise LoadFailed(f"cannot connect: {error}") from error
+        raise LoadError(f"cannot connect: {error}") from error
     finally:
         for client in running:
             client.stop()
@@ -207,13 +207,13 @@ async def _sleep_until(done: Callable[[], bool], seconds: float, more_s: float) 
     """Sleep for ``seconds``, and for up to ``more_s`` more until ``done``."""
     await asyncio.sleep(seconds)
     deadline_s = time.perf_counter() + more_s
-    while not done() and time.perf_counter() < deadline_s:  # noqa: ASYNC110  a load is looked at, not told
+    while not done() and time.perf_counter() < deadline_s:  # noqa: ASYNC110 - a load wakes nobody, it counts
         await asyncio.sleep(0.05)
 
 
 def _check(tally: Tally, *, at_least_one: int) -> None:
     told = ", ".join(f"{what} ({count} times)" for what, count in tally.failures.items())
     if not at_least_one:
-        raise LoadFailed(f"no answer came: {told or 'it is silent'}")
+        raise LoadError(f"no answer came: {told or 'it is silent'}")
     if told:
-        raise LoadFailed(told)
+        raise LoadError(told)

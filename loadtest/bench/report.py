@@ -18,7 +18,7 @@ def document(run: Run, verdicts: list[Verdict]) -> dict[str, Any]:
 
 
 def show(run: Run, verdicts: list[Verdict], console: Console) -> None:
-    """Print the tables and the bars. Figures are medians over the rounds, (low–high) their spread."""
+    """Print the tables and the bars: medians of the rounds, with the lowest and the highest."""
     console.print(
         f"\n{run.about['machine']}, Python {run.about['python']}, {run.about['at']}", highlight=False
     )
@@ -28,7 +28,7 @@ def show(run: Run, verdicts: list[Verdict], console: Console) -> None:
 
 
 def _costs(run: Run) -> Table:
-    table = Table(title="CPU and memory: median of the rounds (low–high)")
+    table = Table(title="CPU and memory: median of the rounds (lowest to highest)")
     table.add_column("", no_wrap=True)
     for column in (
         "µs/request",
@@ -56,7 +56,7 @@ def _request_cells(result: Result) -> list[str]:
 
 def _chunk_cells(result: Result) -> list[str]:
     if any(one.chunks is None for one in result.rounds):
-        return ["–"] * 5
+        return ["-"] * 5
     found = [one.chunks for one in result.rounds if one.chunks is not None]
     return [
         _cell(result.over_rounds(chunk_cpu_us), 1),
@@ -133,6 +133,6 @@ def _per_s(one: Requests) -> float:
 
 def _cell(found: Spread | None, digits: int) -> str:
     if found is None:
-        return "–"
+        return "-"
     median, low, high = (f"{value:.{digits}f}" for value in (found.median, found.low, found.high))
-    return median if low == high else f"{median} ({low}–{high})"
+    return median if low == high else f"{median} ({low} to {high})"

@@ -17,10 +17,10 @@ from loadtest.bench import measure, peers
 from loadtest.bench.answers import MODEL
 from loadtest.bench.client import Target
 from loadtest.bench.contenders import CONTENDERS, OURS, ROOT, Contender, Site
-from loadtest.bench.measure import LoadFailed, Meters
+from loadtest.bench.measure import LoadError, Meters
 from loadtest.bench.procfs import Usage
 from loadtest.bench.results import REQUEST_CLIENTS, Result, Round, Run
-from loadtest.bench.servers import BenchError, Cores, Server, Servers, cores, free_port
+from loadtest.bench.servers import BenchError, Cores, Server, Servers, cores, free_port, program
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
@@ -50,6 +50,14 @@ class _Live:
     meters: Meters
     streams: int = measure.STREAMS
     """Streams that it took in the last round."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Redis:
+    """The Redis that keeps limits."""
+
+    port: int
+    server: Server
 
 
 class Bench:
@@ -91,10 +99,12 @@ class Bench:
             "engine", command, core=self._cores.engine, environment={"PYTHONPATH": str(ROOT)}
         )
         _await_answer(engine, Target(engine_port, "none", MODEL), _ENGINE_READY_S)
+        limits = self._start_redis(servers)
         live = {
             name: started
             for name, result in run.results.items()
-            if not result.failure and (started := self._start(servers, CONTENDERS[name], result, engine_port))
+            if not result.failure
+            and (started := self._start(servers, CONTENDERS[name], result, engine_port, limits))
         }
         direct = _Live(Target(engine_port, "none", MODEL), Meters(_nothing, _nothing))
         for number in range(1, self._options.rounds + 1):
@@ -102,13 +112,21 @@ class Bench:
         if self._options.soak_s is not None and OURS in live:
             self._soak(run, live[OURS])
 
+    def _start_redis(self, servers: Servers) -> _Redis:
+        """Start a Redis as production has it: every write is in a log, and nothing is ever evicted."""
+        port = free_port()
+        options = {"port": port, "bind": "127.0.0.1", "dir": self._folder, "save": "", "appendonly": "yes"}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        command = [program("redis-server", "redis-server"), *words]
+        return _Redis(port, servers.start("redis", command, core=self._cores.redis))
+
     def _start(
-        self, servers: Servers, contender: Contender, result: Result, engine_port: int
+        self, servers: Servers, contender: Contender, result: Result, engine_port: int, limits: _Redis
     ) -> _Live | None:
         self._doing(f"starting {result.title}")
         folder = self._folder / contender.name
         folder.mkdir()
-        site = Site(folder, free_port(), engine_port, None)
+        site = Site(folder, free_port(), engine_port, limits.port)
         try:
             launch = contender.prepare(site)
             server = servers.start(
@@ -120,10 +138,11 @@ class Bench:
             self._fail(result, str(error))
             return None
         self._done(f"started {result.title}")
-        return _Live(target, Meters(server.usage, _nothing))
+        redis = limits.server.usage if contender.name == OURS else _nothing
+        return _Live(target, Meters(server.usage, redis))
 
     def _one_round(self, run: Run, direct: _Live, live: dict[str, _Live], number: int) -> None:
-        """Measure everyone once, each round beginning with another, so that a drift hits all."""
+        """Measure everyone once; each round begins with another, so that nobody keeps a place."""
         run.direct.rounds.append(self._figures(direct, f"round {number}: the engine alone", streams=False))
         names = list(live)
         shift = (number - 1) % max(len(names), 1)
@@ -133,14 +152,14 @@ class Bench:
                 continue
             try:
                 found = self._figures(live[name], f"round {number}: {result.title}", self._options.streams)
-            except (LoadFailed, BenchError) as error:
+            except (LoadError, BenchError) as error:
                 self._fail(result, str(error))
                 continue
             result.rounds.append(found)
             self._done(f"round {number}: {result.title}: {_summary(found)}")
 
     def _figures(self, live: _Live, what: str, streams: bool) -> Round:
-        found = {}
+        found, seconds = {}, self._options.seconds
         for clients in self._options.clients:
             self._doing(f"{what}, {clients} client{'s' if clients > 1 else ''}")
             found[clients] = _await(
@@ -149,7 +168,7 @@ class Bench:
         chunks = None
         if streams:
             self._doing(f"{what}, {live.streams} streams")
-            chunks = _await(measure.chunks(live.target, live.streams, self._options.seconds, live.meters))
+            chunks = _await(measure.chunks(live.target, live.streams, seconds, live.meters))
             live.streams = chunks.streams
         return Round(found, chunks, live.meters.contender().rss_mib)
 
@@ -165,7 +184,7 @@ class Bench:
                     lambda word: self._doing(f"{what}: {word}"),
                 )
             )
-        except LoadFailed as error:
+        except LoadError as error:
             run.soak_failure = str(error)
             self._done(f"{what}: FAILED: {error}")
             return
