@@ -175,10 +175,12 @@ class KubernetesApi:
         self._version += 1
 
     def cut_watches(self) -> None:
-        """Break the connection of every watch."""
+        """Break the connection of every watch; none of them is open any more."""
         for watch in self._watches:
             if watch.request is not None and watch.request.transport is not None:
                 watch.request.transport.abort()
+            watch.events.put_nowait(None)  # a handler does not notice that its client is gone
+        self._watches.clear()
 
     def expire_watches(self) -> None:
         """Send every watch that its version is too old, as a server that falls behind does."""
