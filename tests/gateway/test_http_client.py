@@ -1,18 +1,12 @@
 """The lean client against a real socket that says whatever a test wants."""
 
 import asyncio
-import datetime
-import ipaddress
 import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from cluster.gateway.http_client import (
     HIGH_WATER_BYTES,
@@ -21,6 +15,7 @@ from cluster.gateway.http_client import (
     ConnectionBroken,
     Unreachable,
 )
+from tests.certificates import make as certificates_in
 
 HEAD = b"POST /pool/v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Engine-Replica: r-1\r\n\r\nhello"
@@ -245,42 +240,14 @@ async def test_closing_closes_what_idles(peer: Peer, client: Client) -> None:
     await asyncio.wait_for(peer.ended.wait(), 5)
 
 
-def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Return a certificate for loopback, and the context of a server that has it."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "engine")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    path, key_path = folder / "cert.pem", folder / "key.pem"
-    path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(path, key_path)
-    return path, context
-
-
 async def test_https_verifies_the_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate that is trusted serves; another one is unreachable, not spoken to."""
-    path, context = certificate(tmp_path)
+    certificates = certificates_in(tmp_path)
     peer = Peer(answers=[says(OK)])
-    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0, ssl=certificates.server())
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     with pytest.raises(Unreachable):
         await fetch(Client(url))
-    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
     assert await fetch(Client(url)) == b"hello"
     server.close()

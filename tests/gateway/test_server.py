@@ -39,6 +39,7 @@ from tests.gateway.upstream import (
     respond,
 )
 from tests.kubernetes_api import KubernetesApi
+from tests.redis_servers import free_port
 
 PEPPER = b"p" * 32
 CREATED = "2026-01-01T00:00:00Z"
@@ -53,12 +54,6 @@ def write_key(directory: Path, tenant: str = "acme") -> str:
     (directory / f"tenant.{tenant}.json").write_text(json.dumps({"name": tenant, "created_at": CREATED}))
     (directory / f"key.{identity}.json").write_text(json.dumps(key))
     return secret
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody uses."""
-    with listen("127.0.0.1:0", "test") as bound:
-        return int(bound.getsockname()[1])
 
 
 def document(folder: Path, url: str, **stream: Any) -> dict[str, Any]:
