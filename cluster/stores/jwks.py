@@ -95,8 +95,8 @@ class Jwks:
             await asyncio.sleep(PAUSE_S)
             if read:
                 with suppress(TimeoutError):
-                    rest_s = max(self._settings.refresh_s - PAUSE_S, 0)
-                    await asyncio.wait_for(self._wanted.wait(), rest_s)
+                    async with asyncio.timeout(max(self._settings.refresh_s - PAUSE_S, 0)):
+                        await self._wanted.wait()  # wait_for can lose a cancellation in Python 3.11
 
     async def refresh(self) -> bool:
         """Read the set once; return whether it could be read."""
