@@ -75,6 +75,8 @@ class HttpSettings(_Section):
     idle_timeout_s: Seconds = 75
     """Seconds that a connection may wait for its next request: longer than the 60 of common proxies, which
     then close first."""
+    write_timeout_s: Seconds = 60
+    """Seconds for which a client may take nothing of its answer, or be out of reach; then it has left."""
 
 
 class GatewaySettings(_Section):

@@ -1,6 +1,9 @@
 """uvicorn's server with `HardenedProtocol`, and the clock that ends its patience with clients."""
 
 import asyncio
+import math
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +17,10 @@ from cluster.settings import HttpSettings
 
 TICK_S = 0.1
 """How often uvicorn calls ``on_tick``, in seconds."""
+UNSENT_BYTES = 128 * 1024
+"""Bytes that the kernel holds for a client beyond what is on the network, before the gateway waits."""
+PROBE_S = 15
+"""Seconds of silence between two probes of a client that waits for its answer."""
 _CLOSE_S = 5
 """Seconds for connections to close once every request has ended."""
 
@@ -44,9 +51,16 @@ class HttpServer(uvicorn.Server):
                 timeout_graceful_shutdown=_CLOSE_S,
             )
         )
+        self._write_timeout_s = http.write_timeout_s
         shortest_s = min(http.header_timeout_s, http.body_timeout_s, http.idle_timeout_s)
         self._sweep_ticks = max(1, min(10, int(shortest_s / 10 / TICK_S)))
         """Ticks between two looks at the deadlines: a second, or a tenth of the shortest time-out."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until ``should_exit`` on sockets that are bound."""
+        for listener in sockets or ():
+            _bound_writes(listener, self._write_timeout_s)
+        await super().serve(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """End the patience with clients that took too long."""
@@ -61,3 +75,19 @@ class HttpServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Capture none."""
         yield
+
+
+def _bound_writes(listener: socket.socket, timeout_s: float) -> None:
+    """Let the kernel end connections whose client takes nothing for ``timeout_s``, or has vanished.
+
+    Accepted sockets inherit the options. The kernel sees what no timer of ours does, the client's window, and
+    costs nothing per chunk. What it holds for a client is bounded too: else it is megabytes for each.
+    """
+    if sys.platform != "linux":
+        return
+    probe_s = max(1, min(PROBE_S, math.ceil(timeout_s / 3)))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(timeout_s * 1000))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, probe_s)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probe_s)

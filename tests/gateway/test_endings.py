@@ -1,4 +1,4 @@
-"""Every way a request can end settles its reservation exactly once, with the right outcome and tokens."""
+"""What an ending tells the client and the meters, beside the settlement itself (`test_settlement`)."""
 
 import asyncio
 
@@ -14,14 +14,11 @@ from cluster.gateway.reply import Reply
 from cluster.gateway.stream import Owned
 from tests.gateway.conftest import Ledger, World, Worlds, chat_body
 from tests.gateway.upstream import (
-    DONE,
     ROLE,
     STREAM_HEAD,
     Connection,
     chunk,
-    completion,
     failing,
-    good_stream,
     respond,
     silent,
     stream,
@@ -44,35 +41,6 @@ async def first_word(response: ClientResponse) -> None:
             return
 
 
-async def test_a_completed_stream_settles_the_true_usage(world: World) -> None:
-    """A stream that ends well is `completed` and costs what the usage chunk tells."""
-    world.upstream.then(good_stream())
-    async with world.post(STREAM) as response:
-        assert response.status == 200
-        assert (await response.read()).endswith(DONE)
-    line = await world.usage()
-    assert (line["outcome"], line["settled"], world.ledger.settled) == ("completed", 15, [15])
-    assert line["tokens"] == {"prompt": 10, "cached": 0, "reasoning": 3, "answer": 2, "wasted": 0}
-
-
-async def test_a_whole_answer_settles_the_true_usage(world: World) -> None:
-    """An answer that is not streamed is `completed` and costs what its usage tells."""
-    world.upstream.then(respond(200, completion()))
-    async with world.post() as response:
-        assert response.status == 200
-    assert (await world.usage())["outcome"] == "completed"
-    assert world.ledger.settled == [15]
-
-
-async def test_a_failure_before_the_first_byte_costs_nothing(world: World) -> None:
-    """An engine that fails twice before any byte gives 502, `upstream_failed`, and the tokens back."""
-    world.upstream.then(respond(500, "Internal Server Error", content_type="text/plain"))
-    async with world.post(STREAM) as response:
-        assert response.status == 502
-    line = await world.usage()
-    assert (line["outcome"], line["attempts"], world.ledger.settled) == ("upstream_failed", 2, [0])
-
-
 async def test_a_failure_after_the_first_byte_is_an_event(world: World) -> None:
     """An engine that breaks off mid-answer gives an error event, `upstream_broken`, and the tokens so far."""
     world.upstream.then(stream(ROLE, chunk({"content": "Hel"}), b": usage p=10 r=7 a=1\n\n", end=False))
@@ -84,39 +52,6 @@ async def test_a_failure_after_the_first_byte_is_an_event(world: World) -> None:
     line = await world.usage()
     assert (line["outcome"], line["status"], world.ledger.settled) == ("upstream_broken", 200, [18])
     assert line["tokens"]["wasted"] == 8
-
-
-async def test_a_client_that_leaves_while_waiting(world: World) -> None:
-    """A stream's client that leaves before the engine has begun is charged nothing; the engine is told."""
-    world.upstream.then(silent)
-    with pytest.raises(asyncio.TimeoutError):
-        async with world.post(STREAM, timeout=_patience(0.1)):
-            pass
-    line = await world.usage()
-    assert (line["outcome"], line["status"], world.ledger.settled) == ("client_gone_waiting", 499, [0])
-    await asyncio.wait_for(world.upstream.requests[0].gone.wait(), 1)
-
-
-async def test_a_client_that_leaves_a_whole_answer_keeps_its_reservation(world: World) -> None:
-    """Nobody knows what an answer took that nobody waited for: its reservation stays charged."""
-    world.upstream.then(silent)
-    with pytest.raises(asyncio.TimeoutError):
-        async with world.post(timeout=_patience(0.1)):
-            pass
-    assert (await world.usage())["outcome"] == "client_gone_waiting"
-    assert world.ledger.settled == [world.ledger.reserved[0].tokens]
-
-
-async def test_a_client_that_leaves_mid_stream(world: World) -> None:
-    """A client that leaves mid-answer is charged what the last usage comment told; the engine is told."""
-    world.upstream.then(half)
-    async with world.post(STREAM) as response:
-        await first_word(response)
-        response.close()
-    line = await world.usage()
-    assert (line["outcome"], line["settled"]) == ("client_gone_streaming", 18)
-    assert world.ledger.settled == [18]
-    await asyncio.wait_for(world.upstream.requests[0].gone.wait(), 1)
 
 
 async def test_a_request_that_a_shutdown_cuts(world: World) -> None:

@@ -196,6 +196,44 @@ def completion(content: str | None = "Hello", *, finish: str = "stop", **message
     }
 
 
+def named(kind: str, **fields: Any) -> bytes:
+    """Return an event of a Responses stream; ``kind`` is its type without ``response.``."""
+    return f"event: response.{kind}\n".encode() + data({"type": f"response.{kind}", **fields})
+
+
+def response_item(identity: str, text: str) -> dict[str, Any]:
+    """Return a message of a response."""
+    content = [{"type": "output_text", "text": text, "annotations": []}] if text else []
+    return {
+        "type": "message",
+        "id": identity,
+        "role": "assistant",
+        "status": "completed",
+        "content": content,
+    }
+
+
+def response(*output: dict[str, Any], status: str = "completed", **more: Any) -> dict[str, Any]:
+    """Return a Responses object with the usage of `chat_usage`, once it has an output."""
+    usage = {
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "total_tokens": 15,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 3},
+    }
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": "gpt-oss-120b",
+        "status": status,
+        "output": list(output),
+        "usage": usage if output else None,
+        **more,
+    }
+
+
 def respond(status: int, body: Any, *, content_type: str = "application/json", headers: str = "") -> Script:
     """Return a script that answers with a whole body: JSON, or text as it is."""
     payload = body.encode() if isinstance(body, str) else json.dumps(body).encode()
