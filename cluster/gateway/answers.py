@@ -1,4 +1,4 @@
-"""A whole answer on its way to the client: known fields only, reasoning hidden by policy. Pure."""
+"""A whole answer on its way to the client: in OpenAI's form, reasoning hidden by policy. Pure."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,13 +7,9 @@ import orjson
 
 from cluster.core.accounting import Usage
 from cluster.core.request import Endpoint
+from cluster.gateway import openai_form
 from cluster.gateway.harmony import refuse_control_tokens
 from cluster.gateway.http_errors import EngineFailed, HarmonyFault
-
-_CHAT_FIELDS = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier")
-_CHOICE_FIELDS = ("index", "message", "finish_reason", "logprobs")
-_MESSAGE_FIELDS = ("role", "content", "refusal", "annotations", "tool_calls")
-_ENGINE_RESPONSE_FIELDS = ("kv_transfer_params", "ec_transfer_params", "input_messages", "output_messages")
 
 
 def filter_answer(endpoint: Endpoint, body: bytes, *, see_reasoning: bool) -> tuple[bytes, Usage]:
@@ -58,11 +54,9 @@ def response_usage(usage: dict[str, Any]) -> Usage:
 
 def response_object(response: dict[str, Any], *, see_reasoning: bool) -> dict[str, Any]:
     """Return a Responses object as a client may see it. Raises `HarmonyFault` for control tokens."""
-    kept = {key: value for key, value in response.items() if key not in _ENGINE_RESPONSE_FIELDS}
-    kept["store"] = False  # vLLM leaves it out; clients that asked for storage are told
-    kept["output"] = [
-        item for item in response.get("output") or [] if see_reasoning or item.get("type") != "reasoning"
-    ]
+    kept = openai_form.response(response)
+    if not see_reasoning:
+        kept["output"] = [item for item in kept["output"] if item.get("type") != "reasoning"]
     for text in _response_texts(kept["output"]):
         refuse_control_tokens(text)
     return kept
@@ -87,23 +81,15 @@ def _says(item: dict[str, Any]) -> bool:
 
 
 def _chat(data: dict[str, Any], see_reasoning: bool) -> dict[str, Any]:
-    answer = _keep(data, _CHAT_FIELDS)
-    answer["choices"] = [_choice(choice, see_reasoning) for choice in data["choices"]]
+    answer = openai_form.completion(data)
+    for choice in answer["choices"]:
+        if not see_reasoning:
+            choice["message"].pop("reasoning", None)
+        for text in _chat_texts(choice["message"]):
+            refuse_control_tokens(text)
     if all(_is_empty(choice) for choice in answer["choices"]):
         raise HarmonyFault("empty")
     return answer
-
-
-def _choice(choice: dict[str, Any], see_reasoning: bool) -> dict[str, Any]:
-    kept, message = _keep(choice, _CHOICE_FIELDS), choice["message"]
-    kept["message"] = _keep(message, _MESSAGE_FIELDS)
-    if not kept["message"].get("tool_calls"):
-        kept["message"].pop("tool_calls", None)
-    if see_reasoning:
-        kept["message"]["reasoning"] = message.get("reasoning") or message.get("reasoning_content")
-    for text in _chat_texts(kept["message"]):
-        refuse_control_tokens(text)
-    return kept
 
 
 def _chat_texts(message: dict[str, Any]) -> Iterable[str]:
@@ -125,7 +111,3 @@ def _response_texts(output: list[dict[str, Any]]) -> Iterable[str]:
         yield item.get("arguments") or ""
         for part in item.get("content") or []:
             yield part.get("text") or ""
-
-
-def _keep(data: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
-    return {field: data[field] for field in fields if field in data}

@@ -9,6 +9,7 @@ from typing import Any
 from cluster.gateway.answers import chat_usage
 from cluster.gateway.engine_errors import judge_error
 from cluster.gateway.http_errors import EngineFailed, HarmonyFault, RequestFailed
+from cluster.gateway.openai_form import clean_chunk, trim_chunk
 from cluster.gateway.sse import DONE, data_event, parse_data
 from cluster.gateway.stream_filter import StreamFilter
 
@@ -31,6 +32,7 @@ class ChatStream(StreamFilter):
 
     def _event(self, event: bytes) -> None:
         self.started = True
+        event = trim_chunk(event)
         if event == DONE:
             self._emit(event)
             self.done = True
@@ -53,6 +55,7 @@ class ChatStream(StreamFilter):
             or b'"role"' in event
             or b'"tool_calls"' in event
             or b'"usage":' in event
+            or b'"token_ids"' in event
             or b'"error"' in event
             or not event.startswith(b'data: {"')
         )
@@ -61,11 +64,11 @@ class ChatStream(StreamFilter):
         data = parse_data(event)
         if data.get("error"):
             raise _error(data["error"])
-        changed = self._take_usage(data)
+        changed = self._take_usage(data) | clean_chunk(data)
         choices = data.get("choices") or []
         if not choices:
             if "usage" in data:
-                self._emit(event)
+                self._emit(data_event(data) if changed else event)
             return
         says = False
         for choice in choices:

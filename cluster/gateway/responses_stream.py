@@ -7,6 +7,7 @@ streamed; a truncated answer ends as ``response.completed``.
 
 from typing import Any
 
+from cluster.gateway import openai_form
 from cluster.gateway.answers import refuse_empty_response, response_object, response_usage
 from cluster.gateway.engine_errors import judge_error
 from cluster.gateway.harmony import refuse_control_tokens
@@ -76,6 +77,7 @@ class ResponsesStream(StreamFilter):
         return index in self._hidden
 
     def _item(self, data: dict[str, Any], kind: str) -> None:
+        openai_form.clean_event(data)
         if "output_index" in data:
             index = data["output_index"]
             data["output_index"] = self._indexes.setdefault(index, len(self._indexes))

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from openai import AsyncOpenAI
 from prometheus_client import CollectorRegistry, generate_latest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cluster.core.limits import Ask, Refusal, Reservation
 from cluster.gateway.admission import Gate
@@ -29,7 +30,8 @@ from cluster.gateway.retries import Retries
 from cluster.gateway.server import listen
 from cluster.gateway.telemetry import Telemetry
 from cluster.gateway.upstream import Engines
-from cluster.settings import HttpSettings, LoggingSettings, RateLimits, Settings, parse
+from cluster.serving.sim import create_app
+from cluster.settings import HttpSettings, LoggingSettings, RateLimits, Settings, SimulatedEngine, parse
 from cluster.stores.memory_limits import MemoryLimits
 from tests.gateway.upstream import Upstream
 
@@ -241,6 +243,31 @@ async def world(worlds: Worlds) -> World:
     """Return a gateway with the plain settings."""
     made: World = await worlds()
     return made
+
+
+FAST = SimulatedEngine(ttft_ms=0, inter_token_ms=0, inter_token_per_request_ms=0)
+
+
+@pytest.fixture
+async def simulated(worlds: Worlds) -> AsyncIterator[World]:
+    """Return a gateway in front of a simulated engine, which obeys fault words and takes no time."""
+    app = create_app(FAST, model="gpt-oss-120b", replica="sim-1", engine_key="engine-key", faults=True)
+    async with serving(_behind_prefix(app)) as url:
+        document = {"url": url, "engine_key_file": "/k"}
+        pools = {name: {"model": "gpt-oss-120b", "profile": "x"} for name in ("big", "big-b")}
+        pools["small"] = {"model": "gpt-oss-20b", "profile": "x"}
+        made: World = await worlds(serving={**document, "pools": pools})
+        yield made
+
+
+def _behind_prefix(app: ASGIApp) -> ASGIApp:
+    """Serve ``app`` below a pool's route prefix, as Serve does."""
+
+    async def prefixed(scope: Scope, receive: Receive, send: Send) -> None:
+        pool = scope["path"].split("/")[1]
+        await app({**scope, "root_path": f"/{pool}"}, receive, send)
+
+    return prefixed
 
 
 @asynccontextmanager

@@ -1,40 +1,19 @@
 """The gateway in front of the simulated engine, with the official client and every fault the engine knows."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cluster.serving.sim import create_app
-from cluster.settings import SimulatedEngine
-from tests.gateway.conftest import SEEING, World, Worlds, serving
+from tests.gateway.conftest import SEEING, World
 
 MODEL = "gpt-oss-120b"
-FAST = SimulatedEngine(ttft_ms=0, inter_token_ms=0, inter_token_per_request_ms=0)
-
-
-def behind_prefix(app: ASGIApp) -> ASGIApp:
-    """Serve ``app`` below a pool's route prefix, as Serve does."""
-
-    async def prefixed(scope: Scope, receive: Receive, send: Send) -> None:
-        pool = scope["path"].split("/")[1]
-        await app({**scope, "root_path": f"/{pool}"}, receive, send)
-
-    return prefixed
 
 
 @pytest.fixture
-async def world(worlds: Worlds) -> AsyncIterator[World]:
+def world(simulated: World) -> World:
     """Return a gateway in front of a simulated engine that obeys fault words."""
-    app = create_app(FAST, model=MODEL, replica="sim-1", engine_key="engine-key", faults=True)
-    async with serving(behind_prefix(app)) as url:
-        document = {"url": url, "engine_key_file": "/k"}
-        pools = {name: {"model": MODEL, "profile": "x"} for name in ("big", "big-b")}
-        pools["small"] = {"model": "gpt-oss-20b", "profile": "x"}
-        made: World = await worlds(serving={**document, "pools": pools})
-        yield made
+    return simulated
 
 
 def said(words: str) -> list[Any]:
