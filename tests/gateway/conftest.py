@@ -252,7 +252,7 @@ FAST = SimulatedEngine(ttft_ms=0, inter_token_ms=0, inter_token_per_request_ms=0
 async def simulated(worlds: Worlds) -> AsyncIterator[World]:
     """Return a gateway in front of a simulated engine, which obeys fault words and takes no time."""
     app = create_app(FAST, model="gpt-oss-120b", replica="sim-1", engine_key="engine-key", faults=True)
-    async with serving(_behind_prefix(app)) as url:
+    async with serving(behind_prefix(app)) as url:
         document = {"url": url, "engine_key_file": "/k"}
         pools = {name: {"model": "gpt-oss-120b", "profile": "x"} for name in ("big", "big-b")}
         pools["small"] = {"model": "gpt-oss-20b", "profile": "x"}
@@ -260,7 +260,7 @@ async def simulated(worlds: Worlds) -> AsyncIterator[World]:
         yield made
 
 
-def _behind_prefix(app: ASGIApp) -> ASGIApp:
+def behind_prefix(app: ASGIApp) -> ASGIApp:
     """Serve ``app`` below a pool's route prefix, as Serve does."""
 
     async def prefixed(scope: Scope, receive: Receive, send: Send) -> None:

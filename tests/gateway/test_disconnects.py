@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.serving.sim import SimulatedApp, create_app
 from cluster.settings import SimulatedEngine
-from tests.gateway.conftest import KEY, World, Worlds, chat_body, serving, settings_document
-from tests.gateway.test_with_sim import MODEL, behind_prefix
+from tests.gateway.conftest import KEY, World, Worlds, behind_prefix, chat_body, serving, settings_document
 
+MODEL = "gpt-oss-120b"
 Leaving = Literal["close", "reset", "half_close"]
 LEAVES: tuple[Leaving, ...] = ("close", "reset", "half_close")
 ROUNDS, AT_ONCE = 6, 40

@@ -12,10 +12,9 @@ import pytest_asyncio
 from cluster.core.effort import EFFORTS
 from cluster.serving.sim import create_app
 from cluster.settings import DailyTokens, RateLimits, SimulatedEngine
-from tests.gateway.conftest import KEY, NARROW, World, caller, running, serving
+from tests.gateway.conftest import KEY, NARROW, World, behind_prefix, caller, running, serving
 from tests.gateway.errors_table import FILE, TABLE, Vector, vectors
 from tests.gateway.raw import Answer, RawClient, connect
-from tests.gateway.test_with_sim import behind_prefix
 
 shared_loop = pytest.mark.asyncio(loop_scope="module")
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from cluster.serving.sim import create_app
 from cluster.settings import RateLimits, SimulatedEngine
 from tests.core.requests import CALL, CHAT_TOOL, PARAMETERS, RESPONSE_TOOL, USER
-from tests.gateway.conftest import KEY, World, caller, running, serving
+from tests.gateway.conftest import KEY, World, behind_prefix, caller, running, serving
 from tests.gateway.raw import RawClient, connect
-from tests.gateway.test_with_sim import behind_prefix
 
 MODEL = "gpt-oss-120b"
 BODIES = 3000
