@@ -1,6 +1,7 @@
 """A whole answer on its way to the client: in OpenAI's form, reasoning hidden by policy. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -8,26 +9,43 @@ import orjson
 from cluster.core.accounting import Usage
 from cluster.core.request import Endpoint
 from cluster.gateway import openai_form
+from cluster.gateway.asked import Asked
+from cluster.gateway.endings import refuse_aborted_choice, refuse_unfinished_response
 from cluster.gateway.harmony import refuse_control_tokens
 from cluster.gateway.http_errors import EngineFailed, HarmonyFault
 
 
-def filter_answer(endpoint: Endpoint, body: bytes, *, see_reasoning: bool) -> tuple[bytes, Usage]:
-    """Return the body for the client and the tokens it took.
+class WholeAnswer:
+    """An engine's whole answer, read. Raises `EngineFailed` when ``body`` is none."""
 
-    Raises `HarmonyFault` when the answer is empty or holds control tokens, `EngineFailed` when it is no
-    answer at all.
-    """
+    def __init__(self, endpoint: Endpoint, body: bytes) -> None:
+        self._endpoint = endpoint
+        with _malformed():
+            self._data = orjson.loads(body)
+            usage = self._data["usage"]
+            self.usage = chat_usage(usage) if endpoint == "chat" else response_usage(usage)
+            """Tokens that it took, also when the client may not have it."""
+
+    def filtered(self, asked: Asked) -> bytes:
+        """Return the body for the client.
+
+        Raises `HarmonyFault` when the answer is empty or holds control tokens, `EngineFailed` when it broke
+        off or is no answer at all.
+        """
+        with _malformed():
+            if self._endpoint == "chat":
+                return orjson.dumps(_chat(self._data, asked))
+            answer = response_object(self._data, see_reasoning=asked.see_reasoning)
+            refuse_unfinished_response(answer, says=any(map(_says, answer["output"])))
+            return orjson.dumps(answer)
+
+
+@contextmanager
+def _malformed() -> Iterator[None]:
     try:
-        data = orjson.loads(body)
-        if endpoint == "chat":
-            answer, usage = _chat(data, see_reasoning), chat_usage(data["usage"])
-        else:
-            answer, usage = response_object(data, see_reasoning=see_reasoning), response_usage(data["usage"])
-            refuse_empty_response(answer, says=any(map(_says, answer["output"])))
+        yield
     except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
         raise EngineFailed("The model's answer was malformed. Please try again.") from error
-    return orjson.dumps(answer), usage
 
 
 def chat_usage(usage: dict[str, Any]) -> Usage:
@@ -62,28 +80,17 @@ def response_object(response: dict[str, Any], *, see_reasoning: bool) -> dict[st
     return kept
 
 
-def refuse_empty_response(response: dict[str, Any], *, says: bool) -> None:
-    """Raise `HarmonyFault` when a finished response said nothing; ``says`` is whether it did.
-
-    vLLM calls an answer that broke off ``incomplete`` for its limit, whether or not it came near it.
-    """
-    usage = response.get("usage") or {}
-    limit = response.get("max_output_tokens")
-    spent = usage.get("output_tokens") or 0
-    at_limit = response.get("status") == "incomplete" and (limit is None or spent >= limit)
-    if spent and not says and not at_limit:
-        raise HarmonyFault("empty")
-
-
 def _says(item: dict[str, Any]) -> bool:
     text = any(part.get("text") for part in item.get("content") or [])
     return item.get("type") != "reasoning" and bool(text or item.get("name"))
 
 
-def _chat(data: dict[str, Any], see_reasoning: bool) -> dict[str, Any]:
+def _chat(data: dict[str, Any], asked: Asked) -> dict[str, Any]:
+    for choice in data["choices"]:
+        refuse_aborted_choice(choice, data["usage"], asked)
     answer = openai_form.completion(data)
     for choice in answer["choices"]:
-        if not see_reasoning:
+        if not asked.see_reasoning:
             choice["message"].pop("reasoning", None)
         for text in _chat_texts(choice["message"]):
             refuse_control_tokens(text)

@@ -7,8 +7,10 @@ others.
 from typing import Any
 
 from cluster.gateway.answers import chat_usage
+from cluster.gateway.asked import Asked
+from cluster.gateway.endings import ChatEnds
 from cluster.gateway.engine_errors import judge_error
-from cluster.gateway.http_errors import EngineFailed, HarmonyFault, RequestFailed
+from cluster.gateway.http_errors import EngineFailed, RequestFailed
 from cluster.gateway.openai_form import clean_chunk, trim_chunk
 from cluster.gateway.sse import DONE, data_event, parse_data
 from cluster.gateway.stream_filter import StreamFilter
@@ -17,14 +19,11 @@ _REASONING_KEYS = ("reasoning", "reasoning_content")
 
 
 class ChatStream(StreamFilter):
-    """Filters one chat stream.
+    """Filters one chat stream."""
 
-    ``see_reasoning`` and ``include_usage`` are what the client may and wants to see; ``choices`` is ``n``.
-    """
-
-    def __init__(self, *, see_reasoning: bool, include_usage: bool, choices: int) -> None:
+    def __init__(self, asked: Asked) -> None:
         super().__init__()
-        self._see_reasoning, self._include_usage, self._choices = see_reasoning, include_usage, choices
+        self._asked, self._ends = asked, ChatEnds(asked)
 
     def failure_event(self, failure: RequestFailed) -> bytes:
         """Return the event that ends a stream that has begun and cannot go on."""
@@ -34,6 +33,7 @@ class ChatStream(StreamFilter):
         self.started = True
         event = trim_chunk(event)
         if event == DONE:
+            self._ends.close()
             self._emit(event)
             self.done = True
         elif self._plain(event):
@@ -64,7 +64,16 @@ class ChatStream(StreamFilter):
         data = parse_data(event)
         if data.get("error"):
             raise _error(data["error"])
-        changed = self._take_usage(data) | clean_chunk(data)
+        if data.get("usage"):
+            self.usage = chat_usage(data["usage"])
+            for cut in self._ends.decide(self.usage):
+                self._pass(cut, data_event(cut))
+        if not self._ends.take(data, answered=self.answered or _answers(data)):
+            self._pass(data, event)
+
+    def _pass(self, data: dict[str, Any], event: bytes) -> None:
+        """Pass what the client may see of ``data``, which is what ``event`` holds."""
+        changed = self._drop_usage(data) | clean_chunk(data)
         choices = data.get("choices") or []
         if not choices:
             if "usage" in data:
@@ -79,17 +88,15 @@ class ChatStream(StreamFilter):
             return
         self._emit(data_event(data) if changed else event, hold=self._suspect or not says)
 
-    def _take_usage(self, data: dict[str, Any]) -> bool:
-        """Note the usage; return whether it was removed because the client did not ask for it."""
-        if data.get("usage"):
-            self.usage = chat_usage(data["usage"])
-        if "usage" in data and not self._include_usage:
+    def _drop_usage(self, data: dict[str, Any]) -> bool:
+        """Remove the usage from what a client gets that did not ask for it; return whether it was there."""
+        if "usage" in data and not self._asked.include_usage:
             del data["usage"]
             return True
         return False
 
     def _hide_reasoning(self, delta: dict[str, Any]) -> bool:
-        if self._see_reasoning:
+        if self._asked.see_reasoning:
             return False
         return [delta.pop(key) for key in _REASONING_KEYS if key in delta] != []
 
@@ -110,9 +117,13 @@ class ChatStream(StreamFilter):
         finish = choice.get("finish_reason")
         if finish:
             self._suspect = False  # nothing follows that could complete a token
-        if finish == "stop" and not self.answered and self._choices == 1:
-            raise HarmonyFault("empty")
         return bool(finish or calls or any(text for _, text in texts))
+
+
+def _answers(data: dict[str, Any]) -> bool:
+    """Whether a chunk holds content or a call."""
+    deltas = [choice.get("delta") or {} for choice in data.get("choices") or ()]
+    return any(delta.get("content") or delta.get("tool_calls") for delta in deltas)
 
 
 def _error(error: Any) -> RequestFailed:

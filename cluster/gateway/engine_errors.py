@@ -57,6 +57,11 @@ def answer_cut() -> EngineFailed:
     return EngineFailed("The connection to the model was lost. Please try again.", retry="cut")
 
 
+def answer_aborted() -> EngineFailed:
+    """Return the failure of an answer that the engine gave up: it shuts down, and other replicas do not."""
+    return EngineFailed("The model broke its answer off. Please try again.", retry="aborted")
+
+
 def poisonous(refused_s: float) -> EngineFailed:
     """Return the failure of a request that replicas die of."""
     return EngineFailed(

@@ -34,7 +34,9 @@ from cluster.gateway.auth import AuthenticationFailed
 MAX_RETRY_AFTER_S = 120
 """OpenAI's clients do not retry at all when told to wait longer."""
 
-RetryReason = Literal["connect", "reset", "proxy_error", "unavailable", "cut", "engine_died", "harmony"]
+RetryReason = Literal[
+    "connect", "reset", "proxy_error", "unavailable", "cut", "aborted", "engine_died", "harmony"
+]
 LOST_REPLICA: frozenset[RetryReason] = frozenset({"cut", "engine_died"})
 """Reasons that mean: a replica was lost while it worked on the request."""
 NotTried = Literal["retry_budget", "poison"]

@@ -9,7 +9,8 @@ from functools import lru_cache
 
 from cluster.core.prefix import cache_salt
 from cluster.core.request import ParsedRequest
-from cluster.gateway.answers import filter_answer
+from cluster.gateway.answers import WholeAnswer
+from cluster.gateway.asked import asked
 from cluster.gateway.chat_stream import ChatStream
 from cluster.gateway.engine_errors import answer_cut, poisonous
 from cluster.gateway.exchange import Exchange
@@ -135,10 +136,9 @@ class Relay:
 
     async def _whole(self, answer: EngineAnswer) -> None:
         plan, exchange = self._plan, self._exchange
-        body, usage = filter_answer(
-            self._request.endpoint, await answer.whole(), see_reasoning=plan.see_reasoning
-        )
-        exchange.usage = usage
+        whole = WholeAnswer(self._request.endpoint, await answer.whole())
+        exchange.usage = usage = whole.usage
+        body = whole.filtered(asked(self._request, plan))
         budget = plan.max_reasoning_tokens
         if budget is not None and self._request.choices == 1 and usage.reasoning >= budget:
             exchange.extra_headers.append((b"x-reasoning-truncated", b"true"))
@@ -173,11 +173,9 @@ class Relay:
     def _filter(self) -> StreamFilter:
         request, plan, exchange = self._request, self._plan, self._exchange
         if request.endpoint == "chat":
-            return ChatStream(
-                see_reasoning=plan.see_reasoning, include_usage=request.include_usage, choices=request.choices
-            )
+            return ChatStream(asked(request, plan))
         return ResponsesStream(
-            see_reasoning=plan.see_reasoning,
+            asked(request, plan),
             request_id=exchange.request_id,
             model=plan.model,
             created_at=int(exchange.arrived_epoch_s),

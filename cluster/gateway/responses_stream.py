@@ -8,7 +8,9 @@ streamed; a truncated answer ends as ``response.completed``.
 from typing import Any
 
 from cluster.gateway import openai_form
-from cluster.gateway.answers import refuse_empty_response, response_object, response_usage
+from cluster.gateway.answers import response_object, response_usage
+from cluster.gateway.asked import Asked
+from cluster.gateway.endings import refuse_unfinished_response
 from cluster.gateway.engine_errors import judge_error
 from cluster.gateway.harmony import refuse_control_tokens
 from cluster.gateway.http_errors import EngineFailed, RequestFailed
@@ -22,9 +24,9 @@ _FINAL = frozenset({"response.completed", "response.incomplete"})
 class ResponsesStream(StreamFilter):
     """Filters one Responses stream; ``request_id`` and ``model`` name it if it fails before it began."""
 
-    def __init__(self, *, see_reasoning: bool, request_id: str, model: str, created_at: int) -> None:
+    def __init__(self, asked: Asked, *, request_id: str, model: str, created_at: int) -> None:
         super().__init__()
-        self._see_reasoning = see_reasoning
+        self._asked = asked
         self._sequence = 0
         self._indexes: dict[int, int] = {}
         self._hidden: set[int] = set()
@@ -67,7 +69,7 @@ class ResponsesStream(StreamFilter):
             self._item(data, kind)
 
     def _is_hidden(self, data: dict[str, Any], kind: str) -> bool:
-        if self._see_reasoning:
+        if self._asked.see_reasoning:
             return False
         index = data.get("output_index")
         if (data.get("item") or {}).get("type") == "reasoning" or kind.startswith("response.reasoning"):
@@ -98,10 +100,10 @@ class ResponsesStream(StreamFilter):
         self.answered = self.answered or said or item.get("type") == "function_call"
 
     def _finish(self, data: dict[str, Any]) -> None:
-        response = response_object(data["response"], see_reasoning=self._see_reasoning)
-        if response.get("usage"):
-            self.usage = response_usage(response["usage"])
-        refuse_empty_response(response, says=self.answered)
+        if data["response"].get("usage"):
+            self.usage = response_usage(data["response"]["usage"])
+        response = response_object(data["response"], see_reasoning=self._asked.see_reasoning)
+        refuse_unfinished_response(response, says=self.answered)
         self._name_as_streamed(response["output"])
         kind = "response.incomplete" if response.get("status") == "incomplete" else "response.completed"
         self._send(data | {"type": kind, "response": response})

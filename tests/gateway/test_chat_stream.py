@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.core.accounting import Usage
+from cluster.gateway.asked import Asked
 from cluster.gateway.chat_stream import ChatStream
 from cluster.gateway.http_errors import EngineFailed, HarmonyFault, Overloaded, RequestFailed
 from cluster.gateway.sse import EventSplitter
@@ -21,7 +22,7 @@ def filtered(
     *events: bytes, see: bool = False, usage: bool = False, choices: int = 1
 ) -> tuple[bytes, ChatStream]:
     """Return what passes of ``events``, and the filter."""
-    seen = ChatStream(see_reasoning=see, include_usage=usage, choices=choices)
+    seen = ChatStream(Asked(see, usage, choices, max_output_tokens=100))
     out = b""
     for event in events:
         seen.feed(event)
@@ -60,8 +61,8 @@ def test_the_role_waits_for_what_follows() -> None:
 
 def test_usage_comes_only_when_asked_for() -> None:
     """A client that asked for usage gets the chunk as it is."""
-    asked, _ = filtered(chunk({"content": "a"}), usage_chunk(), DONE, usage=True)
-    unasked, _ = filtered(chunk({"content": "a"}), usage_chunk(), DONE)
+    asked, _ = filtered(chunk({"content": "a"}), FINISH, usage_chunk(), DONE, usage=True)
+    unasked, _ = filtered(chunk({"content": "a"}), FINISH, usage_chunk(), DONE)
     assert b'"usage"' in asked
     assert b'"usage"' not in unasked
 
@@ -98,7 +99,7 @@ def test_reasoning_reaches_a_client_that_may_see_it() -> None:
 ])  # fmt: skip
 def test_control_tokens_never_reach_a_client(pieces: list[str]) -> None:
     """A control token, also split over events, ends the stream before any of it has passed."""
-    seen = ChatStream(see_reasoning=False, include_usage=False, choices=1)
+    _, seen = filtered()
     out = b""
     with pytest.raises(HarmonyFault) as caught:
         for piece in ["good ", *pieces]:
@@ -113,7 +114,7 @@ def test_a_control_token_is_found_wherever_it_is_cut(cuts: list[int]) -> None:
     """However the text is cut into deltas, nothing of the token passes."""
     whole = "F# has x <| y; then <|start|>assistant"
     edges = [0, *sorted(cuts), len(whole)]
-    seen = ChatStream(see_reasoning=False, include_usage=False, choices=1)
+    _, seen = filtered()
     out = b""
     with pytest.raises(HarmonyFault):
         for start, end in pairwise(edges):
@@ -155,8 +156,78 @@ def test_tool_calls_pass() -> None:
 def test_an_empty_answer_is_a_fault() -> None:
     """Finish ``stop`` without content or call is a fault of the model's."""
     with pytest.raises(HarmonyFault) as caught:
-        filtered(ROLE, FINISH)
+        filtered(ROLE, FINISH, usage_chunk())
     assert caught.value.kind == "empty"
+
+
+def call(arguments: str, *, finish: str | None = None, **more: Any) -> bytes:
+    """Return a chunk of a call, as vLLM ends it when ``finish`` is given: with the token that ended it."""
+    function = {"arguments": arguments}
+    piece = json.loads(chunk({"tool_calls": [{"index": 0, "function": function}]}, finish=finish)[6:])
+    piece["choices"][0] |= more
+    return data(piece)
+
+
+WORD = chunk({"content": "a"})
+ABORTED = [
+    pytest.param([ROLE, usage_chunk(reasoning=0, answer=0), DONE], id="before a token"),
+    pytest.param([ROLE, WORD, chunk({}, finish="abort"), usage_chunk(), DONE], id="in text"),
+    pytest.param([ROLE, chunk({}, finish="abort"), DONE], id="in reasoning"),
+    pytest.param([ROLE, call('{"a'), call("", finish="tool_calls", stop_reason=None), usage_chunk(), DONE],
+                 id="in a call"),
+    pytest.param([ROLE, call('{"a'), call("", finish="tool_calls", stop_reason=None), DONE],
+                 id="in a call, tokens untold"),
+    pytest.param([ROLE, WORD, chunk({}, finish="repetition"), DONE], id="unknown reason"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("events", ABORTED)
+def test_an_aborted_answer_has_not_ended(events: list[bytes]) -> None:
+    """However an engine ends what it gives up, it is a failure, and no finish reason passes."""
+    _, seen = filtered()
+    out = b""
+    with pytest.raises(EngineFailed) as caught:
+        for event in events:
+            seen.feed(event)
+            out += seen.take()
+    assert (caught.value.retry, seen.done) == ("aborted", False)
+    assert b'"finish_reason":"' not in out
+    assert DONE not in out
+
+
+def test_every_choice_must_end() -> None:
+    """Of two choices both have to finish."""
+    first, second = chunk({"content": "a"}, finish="stop"), chunk({"content": "b"}, finish="stop", index=1)
+    _, seen = filtered(first, second, usage_chunk(), DONE, choices=2)
+    seen.end()
+    with pytest.raises(EngineFailed):
+        filtered(first, usage_chunk(), DONE, choices=2)
+
+
+def test_the_tokens_of_a_bad_end_are_known() -> None:
+    """The usage follows the end, so the failure waits for it: what was wasted is counted to the token."""
+    _, seen = filtered()
+    with pytest.raises(HarmonyFault):
+        for event in (ROLE, b": usage p=10 r=1 a=0\n\n", FINISH, usage_chunk(reasoning=9)):
+            seen.feed(event)
+    assert seen.usage == Usage(prompt=10, reasoning=9, answer=2)
+
+
+def test_a_call_cut_by_its_limit_says_so() -> None:
+    """VLLM ends it as ``tool_calls``; OpenAI names the limit."""
+    last = call("", finish="tool_calls", stop_reason=None)
+    out, seen = filtered(call('{"a'), last, usage_chunk(answer=100), DONE)
+    assert b'"finish_reason":"length"' in out
+    assert b'"finish_reason":"tool_calls"' not in out
+    seen.end()
+
+
+@pytest.mark.parametrize(("arguments", "stop"), [('{"a":1}', None), ('{"a', 200012)])
+def test_a_call_that_the_model_ended_passes(arguments: str, stop: int | None) -> None:
+    """Its arguments are whole, or are what the model made of them."""
+    last = call("", finish="tool_calls", stop_reason=stop)
+    out, _ = filtered(call(arguments[:3]), call(arguments[3:]), last, usage_chunk(), DONE)
+    assert b'"finish_reason":"tool_calls"' in out
 
 
 def test_an_answer_cut_by_its_limit_is_not_empty() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from cluster.core.accounting import Usage
+from cluster.gateway.asked import Asked
 from cluster.gateway.http_errors import EngineFailed, HarmonyFault, Overloaded
 from cluster.gateway.responses_stream import ResponsesStream
 from cluster.gateway.sse import EventSplitter, data_event, named_event, parse_data
@@ -73,7 +74,8 @@ WHOLE = [CREATED, PROGRESS, *THOUGHT, *ANSWER, COMPLETED]
 
 def filtered(events: list[Event], *, see: bool = False) -> tuple[list[Event], ResponsesStream]:
     """Return the events that pass, and the filter."""
-    seen = ResponsesStream(see_reasoning=see, request_id="r", model="gpt-oss-120b", created_at=1)
+    asked = Asked(see, include_usage=True, choices=1, max_output_tokens=100)
+    seen = ResponsesStream(asked, request_id="r", model="gpt-oss-120b", created_at=1)
     out = b""
     for number, event in enumerate(events):
         seen.feed((named_event if "type" in event else data_event)({**event, "sequence_number": number}))
@@ -158,6 +160,18 @@ def test_an_answer_cut_by_its_limit_is_not_empty() -> None:
     cut = response(reasoning("r"), status="incomplete", max_output_tokens=5)
     events, _ = filtered([CREATED, *THOUGHT, {"type": "response.completed", "response": cut}])
     assert events[-1]["type"] == "response.incomplete"
+
+
+@pytest.mark.parametrize(("begun", "final"), [
+    pytest.param(ANSWER[:2], response(message("m"), status="cancelled"), id="in an item"),
+    pytest.param([], response(reasoning("r"), status="cancelled"), id="in hidden reasoning"),
+    pytest.param([], {**response(status="incomplete"), "max_output_tokens": 100}, id="before a token"),
+])  # fmt: skip
+def test_an_aborted_answer_has_not_ended(begun: list[Event], final: Event) -> None:
+    """VLLM says ``response.completed`` for what it gives up, too."""
+    with pytest.raises(EngineFailed) as caught:
+        filtered([CREATED, *begun, {"type": "response.completed", "response": final}])
+    assert caught.value.retry == "aborted"
 
 
 @pytest.mark.parametrize("events", [

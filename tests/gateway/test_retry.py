@@ -19,6 +19,7 @@ from tests.gateway.upstream import (
     good_stream,
     respond,
     stream,
+    usage_chunk,
 )
 
 HARMONY: dict[str, Any] = {
@@ -46,6 +47,14 @@ async def cut_body(connection: Connection) -> None:
     connection.close()
 
 
+def half_call() -> dict[str, Any]:
+    """Return a completion whose call was broken off, as vLLM tells it: no token is named that ended it."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a'}}
+    made = completion(None, finish="tool_calls", tool_calls=[call])
+    made["choices"][0]["stop_reason"] = None
+    return made
+
+
 RETRIED = [
     pytest.param(failing("reset"), "reset", id="connection reset"),
     pytest.param(failing("close"), "reset", id="connection closed without a byte"),
@@ -59,6 +68,9 @@ RETRIED = [
     pytest.param(error(400, "Unknown channel: x"), "harmony", id="Harmony fault dressed as 400"),
     pytest.param(respond(200, completion(None)), "harmony", id="empty answer"),
     pytest.param(respond(200, completion("a<|end|>")), "harmony", id="control token in the answer"),
+    pytest.param(respond(200, completion("Hel", finish="abort")), "aborted", id="aborted answer"),
+    pytest.param(respond(200, completion(None, finish="abort")), "aborted", id="aborted before a token"),
+    pytest.param(respond(200, half_call()), "aborted", id="aborted in a call"),
 ]
 
 
@@ -140,6 +152,8 @@ FIRST_EVENTS = [
     pytest.param([ROLE, data({"error": HARMONY}), DONE], id="Harmony fault after the role"),
     pytest.param([ROLE, b": usage p=5 r=9 a=0\n\n"], id="cut while it reasons in hiding"),
     pytest.param([ROLE, chunk({}, finish="stop"), DONE], id="empty answer"),
+    pytest.param([ROLE, usage_chunk(reasoning=0, answer=0), DONE], id="aborted before a token"),
+    pytest.param([ROLE, chunk({}, finish="abort"), usage_chunk(), DONE], id="aborted in reasoning"),
 ]
 
 
@@ -167,6 +181,31 @@ async def test_what_a_lost_attempt_generated_is_wasted(world: World) -> None:
     assert line["settled"] == 15
 
 
+async def test_what_an_aborted_attempt_generated_is_wasted(world: World) -> None:
+    """A whole answer's tokens are told with it, so that they are counted though it is thrown away."""
+    world.upstream.then(respond(200, completion("Hel", finish="abort")), respond(200, completion()))
+    async with world.post() as response:
+        await response.read()
+    line = await world.usage()
+    assert (line["outcome"], line["tokens"]["wasted"], line["settled"]) == ("completed", 5, 15)
+
+
+async def test_an_abort_is_no_sign_of_poison(world: World) -> None:
+    """A rolling update can stop two replicas in turn; the requests they had are not refused for it."""
+    world.upstream.then(*[respond(200, completion("Hel", finish="abort"))] * 2, respond(200, completion()))
+    for status in (502, 200):
+        async with world.post() as response:
+            assert response.status == status
+    assert world.metric('gptoss_retries_total{reason="aborted"}') == 1
+
+
+async def test_a_call_cut_by_its_limit_says_so(world: World) -> None:
+    """VLLM ends it as ``tool_calls``; OpenAI names the limit."""
+    world.upstream.then(respond(200, half_call()))
+    async with world.post(chat_body(max_completion_tokens=5)) as response:
+        assert (await response.json())["choices"][0]["finish_reason"] == "length"
+
+
 @pytest.mark.parametrize("events", [[data({"error": BUSY}), DONE], [ROLE, data({"error": HARMONY}), DONE]])
 async def test_a_first_event_that_is_an_error_keeps_its_status(world: World, events: list[bytes]) -> None:
     """A stream that fails twice before it says anything has a real status and a JSON body."""
@@ -176,7 +215,10 @@ async def test_a_first_event_that_is_an_error_keeps_its_status(world: World, eve
         assert (await response.json())["error"]["type"] in ("server_error", "service_unavailable_error")
 
 
-@pytest.mark.parametrize("events", [[], [data({"error": HARMONY}), DONE]])
+@pytest.mark.parametrize("events", [
+    [], [data({"error": HARMONY}), DONE], [chunk({}, finish="abort"), usage_chunk(), DONE],
+    [usage_chunk(), DONE],
+])  # fmt: skip
 async def test_nothing_is_retried_once_bytes_have_flowed(world: World, events: list[bytes]) -> None:
     """A stream that breaks after its first word ends with an error event, after one attempt."""
     moment = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The seven ways a request that holds a reservation can end: each settles it exactly once.
+"""The ways a request that holds a reservation can end: each settles it exactly once.
 
 Every row runs on both endpoints, streamed and whole, against a scripted engine and over real connections.
 """
@@ -16,6 +16,7 @@ from cluster.core.request import Endpoint
 from tests.gateway.conftest import World, Worlds, chat_body
 from tests.gateway.upstream import (
     DONE,
+    END,
     HEAD,
     ROLE,
     STREAM_HEAD,
@@ -83,6 +84,31 @@ def broken(endpoint: Endpoint, streamed: bool) -> Script:
     return script
 
 
+ABORTED: dict[Endpoint, tuple[bytes, ...]] = {
+    "chat": (chunk({}, finish="abort"), usage_chunk(), DONE),
+    "responses": (named("completed", response=response(response_item("m", "Hel"), status="cancelled")),),
+}
+GIVEN_UP = {
+    "chat": completion("Hel", finish="abort"),
+    "responses": response(response_item("msg_1", "Hel"), status="cancelled"),
+}
+
+
+def aborted(endpoint: Endpoint, streamed: bool) -> Script:
+    """Return a script that begins an answer and then gives it up, as an engine does that shuts down."""
+    if not streamed:
+        return respond(200, GIVEN_UP[endpoint])
+
+    async def script(connection: Connection) -> None:
+        await connection.send(STREAM_HEAD)
+        await connection.event(*BEGUN[endpoint])
+        await connection.seen.go_on.wait()
+        await connection.event(*ABORTED[endpoint])
+        await connection.send(END)
+
+    return script
+
+
 def good(endpoint: Endpoint, streamed: bool) -> Script:
     """Return a script that answers."""
     return stream(*BEGUN[endpoint], *ENDED[endpoint]) if streamed else respond(200, WHOLE[endpoint])
@@ -145,6 +171,14 @@ async def leave_begun(case: Case) -> None:
     await case.leave()
 
 
+async def read_on(case: Case) -> None:
+    """Let the engine go on once the answer has begun, and read to the end."""
+    if case.streamed:
+        await case.until_begun()
+        case.world.upstream.requests[0].go_on.set()
+    await case.response
+
+
 async def shut_down(case: Case) -> None:
     """Let the gateway shut down in the middle."""
     await case.until_begun()
@@ -174,6 +208,7 @@ ROWS = {
     ),
     "failed before the first byte": Row(failing, read, ("upstream_failed", 0), ("upstream_failed", 0)),
     "broken after it": Row(broken, read, ("upstream_broken", 18), ("upstream_failed", 0)),
+    "aborted by the engine": Row(aborted, read_on, ("upstream_broken", 15), ("upstream_failed", 0)),
     "deadline": Row(begun, read, ("deadline", 18), ("deadline", RESERVED), {"max_request_s": 0.4}),
     "shutdown": Row(begun, shut_down, ("aborted_shutdown", 18), ("aborted_shutdown", 0)),
 }
@@ -201,7 +236,7 @@ async def test_every_ending_settles_once(
         outcome == "completed"
     )
     for request in world.upstream.requests:
-        if outcome != "completed" and row.script is not failing:
+        if outcome != "completed" and row.script not in (failing, aborted):
             await asyncio.wait_for(request.gone.wait(), 1)
 
 

@@ -22,6 +22,8 @@ class Seen:
     headers: dict[str, str]
     body: dict[str, Any]
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by a test whose script waits for it."""
 
 
 class Connection:

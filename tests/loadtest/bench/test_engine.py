@@ -10,7 +10,8 @@ import httptools
 import pytest
 
 from cluster.core.engine import parse_usage
-from cluster.gateway.answers import filter_answer
+from cluster.gateway.answers import WholeAnswer
+from cluster.gateway.asked import Asked
 from cluster.gateway.chat_stream import ChatStream
 from cluster.gateway.sse import EventSplitter
 from loadtest.bench import answers
@@ -48,9 +49,15 @@ def stream_body(tokens: int, *, hidden: bool) -> bytes:
     return body_of(b"".join(answers.script(tokens, 0.005, hidden)))
 
 
+def asked(*, see_reasoning: bool) -> Asked:
+    """Return what a benchmark's request asks for."""
+    return Asked(see_reasoning, include_usage=True, choices=1, max_output_tokens=1000)
+
+
 def test_a_whole_answer_is_one_for_the_gateway() -> None:
     """The gateway takes it as vLLM's and reads its usage."""
-    body, usage = filter_answer("chat", body_of(answers.WHOLE), see_reasoning=False)
+    whole = WholeAnswer("chat", body_of(answers.WHOLE))
+    body, usage = whole.filtered(asked(see_reasoning=False)), whole.usage
     assert json.loads(body)["choices"][0]["message"]["content"].startswith("0 1 2 ")
     assert (usage.prompt, usage.answer) == (answers.PROMPT_TOKENS, answers.ANSWER_TOKENS)
 
@@ -58,7 +65,7 @@ def test_a_whole_answer_is_one_for_the_gateway() -> None:
 @pytest.mark.parametrize("hidden", [True, False])
 def test_a_stream_is_one_for_the_gateway(hidden: bool) -> None:
     """The gateway's own filter takes every event, finds usage and end, and passes each number once."""
-    seen = ChatStream(see_reasoning=not hidden, include_usage=True, choices=1)
+    seen = ChatStream(asked(see_reasoning=not hidden))
     out = b""
     for event in EventSplitter().feed(stream_body(1000, hidden=hidden)):
         seen.feed(event)

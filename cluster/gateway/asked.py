@@ -1,0 +1,28 @@
+"""What a request lets its answer be, and what of it its client may see."""
+
+from dataclasses import dataclass
+
+from cluster.core.request import ParsedRequest
+from cluster.gateway.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an answer is held to, whole or streamed."""
+
+    see_reasoning: bool
+    include_usage: bool
+    """Whether a streaming chat client wants the usage; answers of other kinds always have it."""
+    choices: int
+    max_output_tokens: int
+    """Limit on output tokens of one choice."""
+
+
+def asked(request: ParsedRequest, plan: Plan) -> Asked:
+    """Return what ``request`` asks for under ``plan``."""
+    return Asked(
+        see_reasoning=plan.see_reasoning,
+        include_usage=request.include_usage,
+        choices=request.choices,
+        max_output_tokens=plan.max_output_tokens,
+    )
