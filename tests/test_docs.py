@@ -14,6 +14,7 @@ from cluster.cli import app
 from cluster.core.accounting import Outcome
 from cluster.gateway.http_errors import FORMS
 from cluster.gateway.wire import PATHS
+from tests import field_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACT = (ROOT / "docs" / "contract.md").read_text()
@@ -55,6 +56,11 @@ def test_every_outcome_is_told_with_its_code() -> None:
             continue
         assert str(form.status) in status, name
         assert (form.code or "") == code.strip("` "), name
+
+
+def test_the_page_of_fields_is_the_tables() -> None:
+    """``docs/fields.md`` is what the field tables say; ``python -m tests.field_rows`` writes it."""
+    assert field_rows.PAGE.read_text() == field_rows.page()
 
 
 def test_every_route_is_told() -> None:

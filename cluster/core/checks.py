@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cluster.core.invalid import InvalidRequest, unknown, wrong_type, wrong_value
+from cluster.core.invalid import InvalidRequest, refused_value, wrong_type, wrong_value
 
 Check = Callable[[Any, str], Any]
 """Takes a value, which is never None, and its path; returns the value that is used in its place."""
@@ -132,30 +132,18 @@ def array(value: Any, path: str, *, longest: int, shortest: int = 0) -> list[Any
     return value
 
 
-def words(*known: str) -> Check:
-    """Return the check of an array of words out of some."""
+def words(*known: str, refused: Mapping[str, str] | None = None) -> Check:
+    """Return the check of an array of words out of some; ``refused`` are others with the reasons why not."""
+    reasons = refused or {}
 
     def check(value: Any, path: str) -> list[str]:
-        for index, word in enumerate(array(value, path, longest=len(known))):
-            if text(word, f"{path}[{index}]") not in known:
-                raise wrong_value(f"{path}[{index}]", word, known)
+        for index, word in enumerate(array(value, path, longest=len(known) + len(reasons))):
+            place = f"{path}[{index}]"
+            if text(word, place) in reasons:
+                raise refused_value(place, word, reasons[word], known)
+            if word not in known:
+                raise wrong_value(place, word, known)
         return list(value)
-
-    return check
-
-
-def members(table: Mapping[str, Check]) -> Check:
-    """Return the check of an object with known members only; null members are left out."""
-
-    def check(value: Any, path: str) -> dict[str, Any]:
-        checked = {}
-        for key, member in mapping(value, path).items():
-            if member is None:
-                continue
-            if key not in table:
-                raise unknown(f"{path}.{key}")
-            checked[key] = table[key](member, f"{path}.{key}")
-        return checked
 
     return check
 

@@ -62,6 +62,16 @@ def wrong_value(path: str, value: str, supported: Iterable[str]) -> InvalidReque
     )
 
 
+def refused_value(path: str, value: str, reason: str, supported: Iterable[str]) -> InvalidRequest:
+    """Return the error of a word that OpenAI knows and this service refuses."""
+    return InvalidRequest(
+        f"Invalid value: '{shown(value)}' is not supported here: {reason}. Supported values are: "
+        f"{listed(supported)}.",
+        param=path,
+        code="invalid_value",
+    )
+
+
 def missing(path: str) -> InvalidRequest:
     """Return the error of a required field that is not there."""
     return InvalidRequest(

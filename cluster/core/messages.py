@@ -5,11 +5,25 @@ The engine gets only what gpt-oss has a place for: every content becomes one str
 (ids, annotations) goes no further. Control tokens in texts are harmless: Harmony encodes text as text.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from cluster.core.checks import array, mapping, name, string, text
-from cluster.core.invalid import InvalidRequest, missing, unknown, unsupported, wrong_type, wrong_value
+from cluster.core.checks import array, choice, mapping, name, string, text
+from cluster.core.invalid import InvalidRequest, missing, wrong_type
+from cluster.core.shapes import (
+    Field,
+    Inner,
+    Shape,
+    ignored,
+    nested,
+    one,
+    refused,
+    repeated,
+    required,
+    take,
+    used,
+)
+from cluster.core.tools import NO_BUILT_IN, NO_CUSTOM, NO_PROGRAMS, NO_WAITING
 
 MAX_MESSAGES = 2048
 """Most messages or input items of one request."""
@@ -18,43 +32,23 @@ MAX_PARTS = 1024
 MAX_CALLS = 128
 """Most tool calls of one message, OpenAI's limit."""
 
+_MEDIA = "this model reads text only; images, audio and files are not supported"
+_NO_STATE = "this service keeps no state between requests; send the item itself"
+_NO_COMPACTION = "there is no compaction; shorten the conversation yourself"
+
 _call_id = string(longest=256, shortest=1)
 
-_MESSAGE_MEMBERS = {
-    "system": frozenset(("role", "content", "name")),
-    "developer": frozenset(("role", "content", "name")),
-    "user": frozenset(("role", "content", "name")),
-    "assistant": frozenset(
-        (
-            *("role", "content", "name", "refusal", "tool_calls", "reasoning", "reasoning_content"),
-            *("audio", "function_call", "annotations"),
-        )
-    ),
-    "tool": frozenset(("role", "content", "name", "tool_call_id")),
-}
-_ITEM_MEMBERS = {
-    "message": frozenset(("type", "role", "content", "id", "status", "phase")),
-    "function_call": frozenset(("type", "call_id", "name", "arguments", "id", "status")),
-    "function_call_output": frozenset(("type", "call_id", "output", "id", "status", "name")),
-    "reasoning": frozenset(("type", "content", "summary", "encrypted_content", "id", "status")),
-}
-_ITEM_ROLES = ("user", "assistant", "system", "developer")
-_PART_MEMBERS = frozenset(("type", "text", "refusal", "annotations", "logprobs"))
-_CHAT_PARTS = {"text": "text", "refusal": "refusal"}
-_ITEM_PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
-_MEDIA = ("image_url", "input_image", "input_audio", "file", "input_file", "video_url")
 
-
-def chat_messages(value: Any, path: str) -> list[dict[str, Any]]:
+def chat_messages(value: Any, path: str, unused: list[str]) -> list[dict[str, Any]]:
     """Check and rebuild the ``messages`` of a chat."""
     calls: set[str] = set()
     return [
-        _message(item, f"{path}[{index}]", calls)
+        _message(item, f"{path}[{index}]", unused, calls)
         for index, item in enumerate(array(value, path, longest=MAX_MESSAGES, shortest=1))
     ]
 
 
-def input_items(value: Any, path: str) -> str | list[dict[str, Any]]:
+def input_items(value: Any, path: str, unused: list[str]) -> str | list[dict[str, Any]]:
     """Check and rebuild the ``input`` of a response: a string, or items."""
     if type(value) is str:
         return value
@@ -62,48 +56,34 @@ def input_items(value: Any, path: str) -> str | list[dict[str, Any]]:
         raise wrong_type(path, "one of a string or an array of input items", value)
     calls: set[str] = set()
     rebuilt = [
-        _item(item, f"{path}[{index}]", calls)
+        _item(item, f"{path}[{index}]", unused, calls)
         for index, item in enumerate(array(value, path, longest=MAX_MESSAGES, shortest=1))
     ]
     return [item for item in rebuilt if item is not None]
 
 
-def _message(value: Any, path: str, calls: set[str]) -> dict[str, Any]:
+def _message(value: Any, path: str, unused: list[str], calls: set[str]) -> dict[str, Any]:
     message = mapping(value, path)
-    role = message.get("role")
-    if role is None:
-        raise missing(f"{path}.role")
-    known = _MESSAGE_MEMBERS.get(text(role, f"{path}.role"))
-    if known is None:
-        raise wrong_value(f"{path}.role", role, _MESSAGE_MEMBERS)
-    _only(message, known, path)
-    if message.get("name") is not None:
-        name(message["name"], f"{path}.name")
-    if role == "assistant":
-        return _assistant(message, path, calls)
-    rebuilt = {"role": role, "content": _content(message.get("content"), f"{path}.content", _CHAT_PARTS)}
-    if role == "tool":
-        rebuilt["tool_call_id"] = _answered(message.get("tool_call_id"), path, calls)
-    return rebuilt
+    taken = take(CHAT_MESSAGES.pick(message, path), message, path, unused)
+    if taken["role"] == "assistant":
+        return _assistant(taken, message, path, calls)
+    required(taken, "content", path)
+    if taken["role"] == "tool":
+        _answered(required(taken, "tool_call_id", path), path, calls)
+    return taken
 
 
-def _assistant(message: dict[str, Any], path: str, calls: set[str]) -> dict[str, Any]:
-    for key in ("audio", "function_call"):
-        if message.get(key) is not None:
-            raise unsupported(f"{path}.{key}", "use text and 'tool_calls'")
+def _assistant(taken: dict[str, Any], message: dict[str, Any], path: str, calls: set[str]) -> dict[str, Any]:
     rebuilt: dict[str, Any] = {"role": "assistant"}
-    content = message.get("content")
-    if content is None:
-        content = message.get("refusal")
+    content = taken.get("content", taken.get("refusal"))
     if content is not None:
-        rebuilt["content"] = _content(content, f"{path}.content", _CHAT_PARTS)
-    reasoning = message.get("reasoning")
-    if reasoning is None:
-        reasoning = message.get("reasoning_content")
+        rebuilt["content"] = content
+    reasoning = taken.get("reasoning", taken.get("reasoning_content"))
     if reasoning is not None:
-        rebuilt["reasoning"] = text(reasoning, f"{path}.reasoning")
-    if message.get("tool_calls"):
-        rebuilt["tool_calls"] = _tool_calls(message["tool_calls"], f"{path}.tool_calls", calls)
+        rebuilt["reasoning"] = reasoning
+    if taken.get("tool_calls"):
+        rebuilt["tool_calls"] = taken["tool_calls"]
+        calls.update(call["id"] for call in taken["tool_calls"])
     if len(rebuilt) == 1:
         if "content" not in message:
             raise missing(f"{path}.content")
@@ -111,147 +91,234 @@ def _assistant(message: dict[str, Any], path: str, calls: set[str]) -> dict[str,
     return rebuilt
 
 
-def _tool_calls(value: Any, path: str, calls: set[str]) -> list[dict[str, Any]]:
-    rebuilt = []
-    for index, item in enumerate(array(value, path, longest=MAX_CALLS)):
-        place = f"{path}[{index}]"
-        call = mapping(item, place)
-        _only(call, ("id", "type", "function", "index"), place)
-        if call.get("type", "function") != "function":
-            raise unsupported(f"{place}.type", "only calls of type 'function' are")
-        call_id = _call_id(_required(call, "id", place), f"{place}.id")
-        function = mapping(_required(call, "function", place), f"{place}.function")
-        _only(function, ("name", "arguments"), f"{place}.function")
-        called = {
-            "name": name(_required(function, "name", f"{place}.function"), f"{place}.function.name"),
-            "arguments": text(
-                _required(function, "arguments", f"{place}.function"), f"{place}.function.arguments"
-            ),
-        }
-        calls.add(call_id)
-        rebuilt.append({"id": call_id, "type": "function", "function": called})
-    return rebuilt
+def _tool_calls(value: Any, path: str, unused: list[str]) -> list[dict[str, Any]]:
+    return [
+        _tool_call(mapping(item, f"{path}[{index}]"), f"{path}[{index}]", unused)
+        for index, item in enumerate(array(value, path, longest=MAX_CALLS))
+    ]
 
 
-def _answered(value: Any, path: str, calls: set[str]) -> str:
+def _tool_call(call: dict[str, Any], path: str, unused: list[str]) -> dict[str, Any]:
+    taken = take(_CALLS.pick(call, path), call, path, unused)
+    function = required(taken, "function", path)
+    return {
+        "id": required(taken, "id", path),
+        "type": "function",
+        "function": {key: required(function, key, f"{path}.function") for key in ("name", "arguments")},
+    }
+
+
+def _answered(call_id: str, path: str, calls: set[str]) -> None:
     """Check the id of the call that a tool message answers."""
-    place = f"{path}.tool_call_id"
-    if value is None:
-        raise missing(place)
-    if text(value, place) not in calls:
+    if call_id not in calls:
         raise InvalidRequest(
             "Invalid parameter: messages with role 'tool' must be a response to a preceding message with "
             "'tool_calls'.",
             param=f"{path}.role",
         )
-    return str(value)
 
 
-def _item(value: Any, path: str, calls: set[str]) -> dict[str, Any] | None:
+def _item(value: Any, path: str, unused: list[str], calls: set[str]) -> dict[str, Any] | None:
     """Check one input item; None for one without a meaning, such as reasoning without its text."""
     item = mapping(value, path)
-    kind = item.get("type")
-    if kind is None:
-        kind = "message"
-    check = _ITEMS.get(text(kind, f"{path}.type"))
-    if check is None:
-        raise wrong_value(f"{path}.type", kind, _ITEMS)
-    _only(item, _ITEM_MEMBERS[kind], path)
-    return check(item, path, calls)
+    taken = take(INPUT_ITEMS.pick(item, path), item, path, unused)
+    kind = taken.setdefault("type", "message")
+    return _ITEMS[kind](taken, path, calls)
 
 
 def _message_item(item: dict[str, Any], path: str, _calls: set[str]) -> dict[str, Any]:
-    role = text(_required(item, "role", path), f"{path}.role")
-    if role not in _ITEM_ROLES:
-        raise wrong_value(f"{path}.role", role, _ITEM_ROLES)
-    content = _content(item.get("content"), f"{path}.content", _ITEM_PARTS)
-    return {"type": "message", "role": role, "content": content}
+    required(item, "role", path)
+    required(item, "content", path)
+    return item
 
 
 def _call_item(item: dict[str, Any], path: str, calls: set[str]) -> dict[str, Any]:
-    call_id = _call_id(_required(item, "call_id", path), f"{path}.call_id")
-    calls.add(call_id)
-    return {
-        "type": "function_call",
-        "call_id": call_id,
-        "name": name(_required(item, "name", path), f"{path}.name"),
-        "arguments": text(_required(item, "arguments", path), f"{path}.arguments"),
-    }
+    for key in ("call_id", "name", "arguments"):
+        required(item, key, path)
+    calls.add(item["call_id"])
+    return item
 
 
 def _output_item(item: dict[str, Any], path: str, calls: set[str]) -> dict[str, Any]:
-    call_id = text(_required(item, "call_id", path), f"{path}.call_id")
-    if call_id not in calls:
+    if required(item, "call_id", path) not in calls:
         raise InvalidRequest(
             "No function call found for a function call output: each 'function_call_output' needs its "
             "'function_call' before it.",
             param=f"{path}.call_id",
         )
-    output = _content(item.get("output"), f"{path}.output", _ITEM_PARTS)
-    return {"type": "function_call_output", "call_id": call_id, "output": output}
+    required(item, "output", path)
+    return item
 
 
-def _reasoning_item(item: dict[str, Any], path: str, _calls: set[str]) -> dict[str, Any] | None:
-    parts = item.get("content")
-    if not parts:
+def _reasoning_item(item: dict[str, Any], _path: str, _calls: set[str]) -> dict[str, Any] | None:
+    if not item.get("content"):
         return None
-    thought = _content(parts, f"{path}.content", {"reasoning_text": "text"})
-    item_id = item.get("id")
-    return {
-        "type": "reasoning",
-        "id": "rs_0" if item_id is None else _call_id(item_id, f"{path}.id"),
-        "summary": [],
-        "content": [{"type": "reasoning_text", "text": thought}],
-    }
+    thought = {"type": "reasoning_text", "text": item["content"]}
+    return {"id": "rs_0", **item, "summary": [], "content": [thought]}
 
 
-def _content(value: Any, path: str, parts: dict[str, str]) -> str:
-    """Return a content as one string; ``parts`` maps the known types to the member that holds their text."""
-    if type(value) is str:
-        return value
-    if value is None:
-        raise missing(path)
-    if type(value) is not list:
-        raise wrong_type(path, "one of a string or an array of text parts", value)
-    return "".join(
-        _part(part, f"{path}[{index}]", parts)
-        for index, part in enumerate(array(value, path, longest=MAX_PARTS, shortest=1))
-    )
-
-
-def _part(value: Any, path: str, parts: dict[str, str]) -> str:
-    part = mapping(value, path)
-    kind = text(_required(part, "type", path), f"{path}.type")
-    if kind in _MEDIA:
-        raise InvalidRequest(
-            f"Invalid content type '{kind}': this model reads text only; images, audio and files are not "
-            "supported.",
-            param=path,
-            code="invalid_value",
-        )
-    member = parts.get(kind)
-    if member is None:
-        raise wrong_value(f"{path}.type", kind, parts)
-    _only(part, _PART_MEMBERS, path)
-    return text(_required(part, member, path), f"{path}.{member}")
-
-
-def _required(inner: dict[str, Any], key: str, path: str) -> Any:
-    value = inner.get(key)
-    if value is None:
-        raise missing(f"{path}.{key}")
-    return value
-
-
-def _only(inner: dict[str, Any], known: frozenset[str] | tuple[str, ...], path: str) -> None:
-    for key, value in inner.items():
-        if key not in known and value is not None:  # clients dump whole models, nulls and all
-            raise unknown(f"{path}.{key}")
-
-
-_ITEMS: dict[str, Callable[[dict[str, Any], str, set[str]], dict[str, Any] | None]] = {
+_ITEMS: Mapping[str, Callable[[dict[str, Any], str, set[str]], dict[str, Any] | None]] = {
     "message": _message_item,
     "function_call": _call_item,
     "function_call_output": _output_item,
     "reasoning": _reasoning_item,
 }
+
+
+def _summaries(value: Any, path: str) -> list[Any]:
+    return array(value, path, longest=MAX_PARTS)
+
+
+def _content(inner: Inner, note: str = "Text parts are joined.", *, shortest: int = 1) -> Field:
+    """Return the field of a content, a string or an array of text parts, which is read as one string."""
+
+    def read(value: Any, path: str, unused: list[str]) -> str:
+        if type(value) is str:
+            return value
+        if type(value) is not list:
+            raise wrong_type(path, "one of a string or an array of text parts", value)
+        return "".join(
+            [
+                _text(inner, part, f"{path}[{index}]", unused)
+                for index, part in enumerate(array(value, path, longest=MAX_PARTS, shortest=shortest))
+            ]
+        )
+
+    return nested(read, inner, note)
+
+
+def _text(inner: Inner, value: Any, path: str, unused: list[str]) -> str:
+    part = mapping(value, path)
+    taken = take(inner.pick(part, path), part, path, unused)
+    member = "refusal" if taken["type"] == "refusal" else "text"
+    return str(required(taken, member, path))
+
+
+def _parts(shapes: Mapping[str, Shape], *media: str) -> Inner:
+    """Return the kinds of part of a content, and those of media, which are refused."""
+    return Inner(shapes, tag="type", refused=dict.fromkeys(media, _MEDIA), array=True)
+
+
+_BREAKPOINT = ignored(mapping, "The prefix cache is automatic.")
+_TEXT: Shape = {"type": used(text), "text": used(text)}
+_INPUT_TEXT: Shape = {**_TEXT, "prompt_cache_breakpoint": _BREAKPOINT}
+_OUTPUT_TEXT: Shape = {**_TEXT, "annotations": repeated(), "logprobs": repeated()}
+_REFUSAL: Shape = {"type": used(text), "refusal": used(text)}
+
+_CHAT_PARTS = _parts({"text": _INPUT_TEXT}, "image_url", "input_audio", "file", "video_url")
+_ASSISTANT_PARTS = _parts({"text": _INPUT_TEXT, "refusal": _REFUSAL})
+_ITEM_PARTS = _parts(
+    {"input_text": _INPUT_TEXT, "output_text": _OUTPUT_TEXT, "text": _INPUT_TEXT, "refusal": _REFUSAL},
+    *("input_image", "input_file", "input_audio"),
+)
+_OUTPUT_PARTS = _parts({"input_text": _INPUT_TEXT}, "input_image", "input_file")
+_THOUGHT_PARTS = _parts({"reasoning_text": _TEXT})
+
+_CALLS = Inner(
+    {
+        "function": {
+            "id": used(_call_id),
+            "type": used(text),
+            "function": one({"name": used(name), "arguments": used(text, "JSON, as text.")}, ""),
+            "index": repeated("Repeated from a stream's delta."),
+        }
+    },
+    tag="type",
+    refused={"custom": NO_CUSTOM},
+    array=True,
+    default="function",
+)
+_NAME = ignored(name, "gpt-oss has no place for names of speakers.")
+_SAID: Shape = {"role": used(text), "content": _content(_CHAT_PARTS), "name": _NAME}
+_THOUGHT = "The chain of thought of an earlier answer; not one of OpenAI's fields."
+CHAT_MESSAGES = Inner(
+    {
+        "system": _SAID,
+        "developer": _SAID,
+        "user": _SAID,
+        "assistant": {
+            "role": used(text),
+            "content": _content(_ASSISTANT_PARTS),
+            "name": _NAME,
+            "refusal": used(text, "The content, where there is no other."),
+            "tool_calls": nested(_tool_calls, _CALLS),
+            "reasoning": used(text, _THOUGHT),
+            "reasoning_content": used(text, "The same, by its older name."),
+            "annotations": repeated(),
+            "audio": refused("use text and 'tool_calls'"),
+            "function_call": refused("use text and 'tool_calls'"),
+        },
+        "tool": {
+            "role": used(text),
+            "content": _content(_CHAT_PARTS),
+            "tool_call_id": used(text, "Of a call in a message before it."),
+            "name": _NAME,
+        },
+    },
+    tag="role",
+    refused={"function": "it is deprecated; use the role 'tool'"},
+    array=True,
+)
+"""The messages of a chat."""
+
+_REPEATED: Shape = {"id": repeated(), "status": repeated()}
+_CALLED: Shape = {
+    "type": used(text),
+    **_REPEATED,
+    "call_id": used(_call_id),
+    "namespace": refused("tools have no namespaces here"),
+    "caller": refused(NO_PROGRAMS, {"type": "direct"}),
+}
+_NO_ITEMS = {
+    **dict.fromkeys(
+        (
+            *("file_search_call", "computer_call", "computer_call_output", "web_search_call"),
+            *("image_generation_call", "code_interpreter_call", "local_shell_call", "shell_call"),
+            *("local_shell_call_output", "shell_call_output", "apply_patch_call", "apply_patch_call_output"),
+            *("mcp_list_tools", "mcp_approval_request", "mcp_approval_response", "mcp_call"),
+            *("tool_search_call", "tool_search_output"),
+        ),
+        NO_BUILT_IN,
+    ),
+    **dict.fromkeys(("custom_tool_call", "custom_tool_call_output"), NO_CUSTOM),
+    **dict.fromkeys(("program", "program_output"), NO_PROGRAMS),
+    **dict.fromkeys(("compaction", "compaction_trigger"), _NO_COMPACTION),
+    **dict.fromkeys(("additional_tools", "configuration_update"), "set it for the whole request"),
+    "item_reference": _NO_STATE,
+}
+INPUT_ITEMS = Inner(
+    {
+        "message": {
+            "type": used(text),
+            **_REPEATED,
+            "role": used(choice("user", "assistant", "system", "developer")),
+            "content": _content(_ITEM_PARTS),
+            "phase": ignored(choice("commentary", "final_answer"), "gpt-oss tells its channels itself."),
+        },
+        "function_call": {
+            **_CALLED,
+            "name": used(name),
+            "arguments": used(text, "JSON, as text."),
+            "async": refused(NO_WAITING, False),
+        },
+        "function_call_output": {
+            **_CALLED,
+            "call_id": used(text, "Of a call before it."),
+            "output": _content(_OUTPUT_PARTS),
+            "name": repeated("The call says it."),
+        },
+        "reasoning": {
+            "type": used(text),
+            "id": used(_call_id),
+            "content": _content(_THOUGHT_PARTS, "The chain of thought of an earlier answer.", shortest=0),
+            "summary": ignored(_summaries, "gpt-oss reads its own thoughts only.", []),
+            "encrypted_content": ignored(text, "Another service's secret."),
+            "status": repeated(),
+        },
+    },
+    tag="type",
+    refused=_NO_ITEMS,
+    array=True,
+    default="message",
+)
+"""The input items of a response."""

@@ -1,43 +1,53 @@
 """Tools, tool choice and output formats of both endpoints: checked, and rebuilt from known members only."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from cluster.core.checks import array, boolean, mapping, members, name, string, text
-from cluster.core.invalid import InvalidRequest, missing, shown, unknown, unsupported, wrong_type, wrong_value
+from cluster.core.checks import array, boolean, mapping, name, string, text
+from cluster.core.invalid import InvalidRequest, wrong_type, wrong_value
 from cluster.core.schema import SchemaError, Spent, check_schema, is_held
+from cluster.core.shapes import Inner, Shape, ignored, one, refused, required, take, used
 
 MAX_TOOLS = 128
 """OpenAI's limit."""
+
+NO_BUILT_IN = "this service runs no built-in tools"
+NO_CUSTOM = "gpt-oss calls functions, with JSON arguments"
+NO_PROGRAMS = "only the model calls tools"
+NO_WAITING = "a call is answered before the model goes on"
 
 _ToolCheck = Callable[[Any, str, Spent], tuple[str, dict[str, Any]]]
 """Takes a tool, its path and what other tools have spent; returns its name and the tool rebuilt."""
 _CHOICES = ("none", "auto", "required")
 
 
-def chat_tools(value: Any, path: str) -> list[dict[str, Any]]:
+def chat_tools(value: Any, path: str, unused: list[str]) -> list[dict[str, Any]]:
     """Check the ``tools`` of a chat: ``{"type": "function", "function": {…}}`` each."""
-    return _tools(value, path, _chat_tool)
+    return _tools(value, path, partial(_chat_tool, unused=unused))
 
 
-def response_tools(value: Any, path: str) -> list[dict[str, Any]]:
+def response_tools(value: Any, path: str, unused: list[str]) -> list[dict[str, Any]]:
     """Check the ``tools`` of a response: ``{"type": "function", "name": …, …}`` each."""
-    return _tools(value, path, _response_tool)
+    return _tools(value, path, partial(_response_tool, unused=unused))
 
 
-def chat_tool_choice(value: Any, path: str) -> Any:
+def chat_tool_choice(value: Any, path: str, unused: list[str]) -> Any:
     """Check the ``tool_choice`` of a chat; whether the tool exists is checked by `require_tool`."""
     if type(value) is not dict:
         return _choice_word(value, path)
-    function = mapping(_function_only(value, path, "function").get("function"), f"{path}.function")
-    return {"type": "function", "function": {"name": _required_name(function, f"{path}.function")}}
+    taken = take(CHAT_CHOICE.pick(value, path), value, path, unused)
+    required(required(taken, "function", path), "name", f"{path}.function")
+    return taken
 
 
-def response_tool_choice(value: Any, path: str) -> Any:
+def response_tool_choice(value: Any, path: str, unused: list[str]) -> Any:
     """Check the ``tool_choice`` of a response; whether the tool exists is checked by `require_tool`."""
     if type(value) is not dict:
         return _choice_word(value, path)
-    return {"type": "function", "name": _required_name(_function_only(value, path, "name"), path)}
+    taken = take(RESPONSE_CHOICE.pick(value, path), value, path, unused)
+    required(taken, "name", path)
+    return taken
 
 
 def require_tool(choice: Any, tool_names: frozenset[str]) -> None:
@@ -68,29 +78,23 @@ def held_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [_held(tool) if "name" in tool else _held_inside(tool) for tool in tools]
 
 
-def response_format(value: Any, path: str) -> dict[str, Any] | None:
+def response_format(value: Any, path: str, unused: list[str]) -> dict[str, Any] | None:
     """Check the ``response_format`` of a chat; None for plain text, which is the default."""
-    inner = mapping(value, path)
-    if inner.get("type") != "json_schema":
-        return _plain_format(inner, path)
-    _known(inner, path, ("type", "json_schema"))
-    if inner.get("json_schema") is None:
-        raise missing(f"{path}.json_schema")
-    return {"type": "json_schema", "json_schema": _json_schema(inner["json_schema"], f"{path}.json_schema")}
+    taken = _format(CHAT_FORMAT, value, path, unused)
+    if taken["type"] == "json_schema":
+        _check_described(required(taken, "json_schema", path), f"{path}.json_schema")
+    return None if taken["type"] == "text" else taken
 
 
-def text_format(value: Any, path: str) -> dict[str, Any] | None:
+def text_format(value: Any, path: str, unused: list[str]) -> dict[str, Any] | None:
     """Check the ``text.format`` of a response; None for plain text, which is the default."""
-    inner = mapping(value, path)
-    if inner.get("type") != "json_schema":
-        return _plain_format(inner, path)
-    schema = {key: item for key, item in inner.items() if key != "type"}
-    return {"type": "json_schema", **_json_schema(schema, path)}
+    taken = _format(TEXT_FORMAT, value, path, unused)
+    if taken["type"] == "json_schema":
+        _check_described(taken, path)
+    return None if taken["type"] == "text" else taken
 
 
-def _tools(
-    value: Any, path: str, check: Callable[[Any, str, Spent], tuple[str, dict[str, Any]]]
-) -> list[Any]:
+def _tools(value: Any, path: str, check: _ToolCheck) -> list[Any]:
     tools: dict[str, dict[str, Any]] = {}
     spent = Spent()
     for index, item in enumerate(array(value, path, longest=MAX_TOOLS)):
@@ -113,30 +117,25 @@ def _held_inside(tool: dict[str, Any]) -> dict[str, Any]:
     return {**tool, "function": _held(tool["function"])}
 
 
-def _chat_tool(value: Any, path: str, spent: Spent) -> tuple[str, dict[str, Any]]:
-    tool = _function_only(value, path, "function")
-    if tool.get("function") is None:
-        raise missing(f"{path}.function")
-    function = _function(tool["function"], f"{path}.function", spent)
-    return function["name"], {"type": "function", "function": function}
-
-
-def _response_tool(value: Any, path: str, spent: Spent) -> tuple[str, dict[str, Any]]:
+def _chat_tool(value: Any, path: str, spent: Spent, *, unused: list[str]) -> tuple[str, dict[str, Any]]:
     tool = mapping(value, path)
-    _only_type(tool, path)
-    function = _function({key: item for key, item in tool.items() if key != "type"}, path, spent)
-    return function["name"], {"type": "function", **function}
+    taken = take(CHAT_TOOLS.pick(tool, path), tool, path, unused)
+    function = required(taken, "function", path)
+    return _complete(function, f"{path}.function", spent), taken
 
 
-def _function(value: Any, path: str, spent: Spent) -> dict[str, Any]:
-    function: dict[str, Any] = _FUNCTION(value, path)
-    _required_name(function, path)
-    for key in ("async", "allowed_callers", "defer_loading", "output_schema"):
-        if function.pop(key, None):
-            raise unsupported(f"{path}.{key}", "this service calls tools in turn and returns their calls")
-    parameters = function.setdefault("parameters", {"type": "object", "properties": {}})  # as OpenAI reads it
-    _check_parameters(parameters, function["name"], f"{path}.parameters", spent)
-    return function
+def _response_tool(value: Any, path: str, spent: Spent, *, unused: list[str]) -> tuple[str, dict[str, Any]]:
+    tool = mapping(value, path)
+    taken = take(RESPONSE_TOOLS.pick(tool, path), tool, path, unused)
+    return _complete(taken, path, spent), taken
+
+
+def _complete(function: dict[str, Any], path: str, spent: Spent) -> str:
+    """Check a function's parameters, none as OpenAI reads that; return its name."""
+    function_name = str(required(function, "name", path))
+    parameters = function.setdefault("parameters", {"type": "object", "properties": {}})
+    _check_parameters(parameters, function_name, f"{path}.parameters", spent)
+    return function_name
 
 
 def _check_parameters(parameters: dict[str, Any], function: str, path: str, spent: Spent) -> None:
@@ -152,30 +151,21 @@ def _check_parameters(parameters: dict[str, Any], function: str, path: str, spen
         ) from None
 
 
-def _json_schema(value: Any, path: str) -> dict[str, Any]:
-    described: dict[str, Any] = _JSON_SCHEMA(value, path)
-    schema_name = _required_name(described, path)
-    if "schema" not in described:
-        raise missing(f"{path}.schema")
+def _format(inner: Inner, value: Any, path: str, unused: list[str]) -> dict[str, Any]:
+    given = mapping(value, path)
+    return take(inner.pick(given, path), given, path, unused)
+
+
+def _check_described(described: dict[str, Any], path: str) -> None:
+    schema_name = required(described, "name", path)
     try:
-        check_schema(described["schema"])
+        check_schema(required(described, "schema", path))
     except SchemaError as error:
         raise InvalidRequest(
             f"Invalid schema for response_format '{schema_name}': {error}.",
             param=path,
             code="invalid_json_schema",
         ) from None
-    return described
-
-
-def _plain_format(inner: dict[str, Any], path: str) -> dict[str, Any] | None:
-    _known(inner, path, ("type",))
-    if "type" not in inner:
-        raise missing(f"{path}.type")
-    kind = text(inner["type"], f"{path}.type")
-    if kind not in ("text", "json_object"):
-        raise wrong_value(f"{path}.type", kind, ("text", "json_object", "json_schema"))
-    return None if kind == "text" else {"type": kind}
 
 
 def _choice_word(value: Any, path: str) -> str:
@@ -186,55 +176,77 @@ def _choice_word(value: Any, path: str) -> str:
     return value
 
 
-def _function_only(value: Any, path: str, member: str) -> dict[str, Any]:
-    inner = mapping(value, path)
-    _only_type(inner, path)
-    _known(inner, path, ("type", member))
-    return inner
+_BUILT_IN = (
+    *("web_search_preview", "web_search_preview_2025_03_11", "file_search", "code_interpreter"),
+    *("image_generation", "mcp", "shell", "apply_patch", "computer", "computer_use_preview"),
+)
+_NO_TOOLS = {
+    **dict.fromkeys(_BUILT_IN, NO_BUILT_IN),
+    **dict.fromkeys(("web_search", "web_search_2025_08_26", "local_shell", "tool_search"), NO_BUILT_IN),
+    "programmatic_tool_calling": NO_PROGRAMS,
+    "custom": NO_CUSTOM,
+    "namespace": "tools have no namespaces here; list their functions",
+}
+_NO_CHOICES = {
+    **dict.fromkeys((*_BUILT_IN, "computer_use"), NO_BUILT_IN),
+    "programmatic_tool_calling": NO_PROGRAMS,
+    "custom": NO_CUSTOM,
+    "allowed_tools": "send only the tools that may be called",
+}
 
+_KIND = used(text)
+_FUNCTION: Shape = {
+    "name": used(name, "`^[a-zA-Z0-9_-]{1,64}$`."),
+    "description": used(text),
+    "parameters": used(mapping, "A bounded JSON Schema of type object."),
+    "strict": used(boolean, "True where it is absent and a grammar can hold the schema."),
+}
+_NAMED: Shape = {"name": used(name)}
+_SCHEMA: Shape = {
+    "name": used(name),
+    "description": used(string(longest=4096)),
+    "schema": used(mapping, "Bounded."),
+    "strict": used(boolean),
+}
+_PLAIN: Shape = {"type": _KIND}
 
-def _only_type(inner: dict[str, Any], path: str) -> None:
-    """Check that a tool, or the choice of one, is of type ``function``."""
-    if "type" not in inner:
-        raise missing(f"{path}.type")
-    kind = text(inner["type"], f"{path}.type")
-    if kind != "function":
-        raise InvalidRequest(
-            f"Invalid value: '{shown(kind)}'. Only tools of type 'function' are supported: this service runs "
-            "no built-in tools.",
-            param=f"{path}.type",
-            code="invalid_value",
-        )
-
-
-def _known(inner: dict[str, Any], path: str, names: tuple[str, ...]) -> None:
-    for key in inner:
-        if key not in names:
-            raise unknown(f"{path}.{key}")
-
-
-def _required_name(inner: dict[str, Any], path: str) -> str:
-    if inner.get("name") is None:
-        raise missing(f"{path}.name")
-    return name(inner["name"], f"{path}.name")
-
-
-def _anything(value: Any, path: str) -> Any:  # noqa: ARG001  the form of a check
-    return value
-
-
-_FUNCTION = members(
+CHAT_TOOLS = Inner(
+    {"function": {"type": _KIND, "function": one(_FUNCTION, "")}},
+    tag="type",
+    refused={"custom": NO_CUSTOM},
+    array=True,
+)
+"""The tools of a chat."""
+RESPONSE_TOOLS = Inner(
     {
-        "name": name,
-        "description": text,
-        "parameters": mapping,
-        "strict": boolean,
-        "async": _anything,
-        "allowed_callers": _anything,
-        "defer_loading": _anything,
-        "output_schema": _anything,
-    }
+        "function": {
+            "type": _KIND,
+            **_FUNCTION,
+            "async": refused(NO_WAITING, False),
+            "allowed_callers": refused(NO_PROGRAMS, [], ["direct"]),
+            "defer_loading": refused("the model reads all tools at once", False),
+            "output_schema": ignored(mapping, "gpt-oss is not told what a tool returns."),
+        }
+    },
+    tag="type",
+    refused=_NO_TOOLS,
+    array=True,
 )
-_JSON_SCHEMA = members(
-    {"name": name, "description": string(longest=4096), "schema": mapping, "strict": boolean}
+"""The tools of a response."""
+CHAT_CHOICE = Inner(
+    {"function": {"type": _KIND, "function": one(_NAMED, "")}},
+    tag="type",
+    refused={"custom": NO_CUSTOM, "allowed_tools": _NO_CHOICES["allowed_tools"]},
 )
+"""The object that a chat's ``tool_choice`` may be."""
+RESPONSE_CHOICE = Inner({"function": {"type": _KIND, **_NAMED}}, tag="type", refused=_NO_CHOICES)
+"""The object that a response's ``tool_choice`` may be."""
+CHAT_FORMAT = Inner(
+    {"text": _PLAIN, "json_object": _PLAIN, "json_schema": {"type": _KIND, "json_schema": one(_SCHEMA, "")}},
+    tag="type",
+)
+"""The formats that a chat may ask for."""
+TEXT_FORMAT = Inner(
+    {"text": _PLAIN, "json_object": _PLAIN, "json_schema": {"type": _KIND, **_SCHEMA}}, tag="type"
+)
+"""The formats that a response may ask for."""

@@ -1,15 +1,14 @@
-"""Facts about the field tables."""
+"""What all fields have in common, and what is no field: the engine's own."""
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import pytest
-from openai.types.chat import completion_create_params as chat_params
-from openai.types.responses import response_create_params as response_params
 
-from cluster.core.fields import CHAT, PARTLY_IGNORED, RESPONSES, Field, Rule
+from cluster.core.fields import CHAT, RESPONSES
 from cluster.core.request import Endpoint
-from tests.core.requests import CHAT_TOOL, RESPONSE_TOOL, USER, chat, error_of, parsed, response
+from cluster.core.shapes import Field
+from tests.core.requests import chat, error_of, parsed, response
 
 BODY = {"chat": chat, "responses": response}
 TABLES = {"chat": CHAT, "responses": RESPONSES}
@@ -18,91 +17,6 @@ ROWS = [
     for endpoint, table in TABLES.items()
     for name, field in table.items()
 ]
-
-VALID: dict[str, Any] = {
-    "model": "gpt-oss-20b",
-    "stream": True,
-    "stream_options": {"include_obfuscation": False},
-    "temperature": 0.5,
-    "top_p": 1,
-    "parallel_tool_calls": True,
-    "prompt_cache_key": "thread-1",
-    "safety_identifier": "u1",
-    "user": "u1",
-    "service_tier": "flex",
-    "store": True,
-    "prompt_cache_options": {"mode": "explicit"},
-    "prompt_cache_retention": "24h",
-    "messages": [USER],
-    "max_completion_tokens": 5,
-    "max_tokens": 5,
-    "n": 2,
-    "seed": -7,
-    "frequency_penalty": -2,
-    "presence_penalty": 2,
-    "reasoning_effort": "xhigh",
-    "response_format": {"type": "json_object"},
-    "tool_choice": "auto",
-    "metadata": {"a": "b"},
-    "verbosity": "low",
-    "prediction": {"type": "content", "content": "x"},
-    "input": "Hi",
-    "instructions": "Be brief.",
-    "max_output_tokens": 5,
-    "reasoning": {"effort": "max"},
-    "text": {"format": {"type": "json_object"}},
-    "include": ["reasoning.encrypted_content"],
-    "max_tool_calls": 3,
-}
-"""A value that asks for something, for every field that is not refused."""
-
-
-@pytest.mark.parametrize(
-    ("table", "parameters"),
-    [
-        pytest.param(
-            CHAT,
-            [
-                chat_params.CompletionCreateParamsNonStreaming,
-                chat_params.CompletionCreateParamsStreaming,
-            ],
-            id="chat",
-        ),
-        pytest.param(
-            RESPONSES,
-            [
-                response_params.ResponseCreateParamsNonStreaming,
-                response_params.ResponseCreateParamsStreaming,
-            ],
-            id="responses",
-        ),
-    ],
-)
-def test_tables_hold_exactly_openai_fields(table: dict[str, Field], parameters: list[type]) -> None:
-    """Every field of the official client's ``create`` has its row, and there is no other row."""
-    known = {name for parameter in parameters for name in parameter.__annotations__}
-    assert set(table) == known
-
-
-@pytest.mark.parametrize(("endpoint", "name", "field"), ROWS)
-def test_every_field_does_what_its_row_says(endpoint: Endpoint, name: str, field: Field) -> None:
-    """A field with a value that asks for something is taken in, named as ignored, or refused by name."""
-    assert field.rule in get_args(Rule)
-    tools = [CHAT_TOOL if endpoint == "chat" else RESPONSE_TOOL]
-    value = tools if name == "tools" else VALID.get(name, {"any": "thing"})
-    extra: dict[str, Any] = {"stream": True} if name == "stream_options" else {}
-    extra |= {"tools": tools} if name in ("tool_choice", "parallel_tool_calls") else {}
-    body = BODY[endpoint](**extra, **{name: value})
-    if field.rule == "refused":
-        error = error_of(endpoint, body)
-        assert error.message == f"Unsupported parameter: '{name}' is not supported: {field.note}."
-        assert (error.status, error.param, error.code) == (400, name, "unsupported_parameter")
-    elif field.rule == "ignored":
-        assert parsed(endpoint, body).ignored == (name,)
-        assert name not in parsed(endpoint, body).fields
-    else:
-        assert name not in parsed(endpoint, body).ignored
-        assert (parsed(endpoint, body).fields.get(name) == value) == field.forwarded or name == "text"
 
 
 @pytest.mark.parametrize(("endpoint", "name", "field"), ROWS)
@@ -156,12 +70,6 @@ def test_ignored_parts_are_named(
 ) -> None:
     """A member without effect of an honoured field is named with its path."""
     assert parsed(endpoint, BODY[endpoint](**fields)).ignored == ignored
-
-
-def test_partly_ignored_fields_are_honoured_ones() -> None:
-    """Only fields that are honoured otherwise have members that are ignored."""
-    for name in PARTLY_IGNORED:
-        assert {table[name].rule for table in TABLES.values() if name in table} == {"honoured"}
 
 
 VLLM_ONLY = (

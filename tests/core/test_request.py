@@ -282,8 +282,8 @@ def test_media_types_are_checked_first() -> None:
         ),
         pytest.param(
             chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),
-            "Invalid content type 'image_url': this model reads text only; images, audio and files are not "
-            "supported.",
+            "Invalid value: 'image_url' is not supported here: this model reads text only; images, audio and "
+            "files are not supported. Supported values are: 'text'.",
             id="image",
         ),
         pytest.param(

@@ -159,7 +159,7 @@ MESSAGES: list[Row] = [
         "chat",
         {"messages": [USER, {"role": "assistant", "tool_calls": [{**CALL, "type": "custom"}]}]},
         "messages[1].tool_calls[0].type",
-        "unsupported_parameter",
+        "invalid_value",
     ),
     row(
         "tool-without-id",
@@ -257,7 +257,7 @@ MEDIA: list[Row] = [
             kind,
             "chat",
             {"messages": [{"role": "user", "content": [{"type": kind, kind: {}}]}]},
-            "messages[0].content[0]",
+            "messages[0].content[0].type",
             "invalid_value",
         )
         for kind in ("image_url", "input_audio", "file")
@@ -267,7 +267,7 @@ MEDIA: list[Row] = [
             kind,
             "responses",
             {"input": [{"role": "user", "content": [{"type": kind}]}]},
-            "input[0].content[0]",
+            "input[0].content[0].type",
             "invalid_value",
         )
         for kind in ("input_image", "input_audio", "input_file")

@@ -138,8 +138,8 @@ FORMATS: list[Row] = [
         "structural-tag",
         "chat",
         {"response_format": {"type": "structural_tag", "structures": []}},
-        "response_format.structures",
-        "unknown_parameter",
+        "response_format.type",
+        "invalid_value",
     ),
     row(
         "no-schema",
