@@ -12,14 +12,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
+from cluster.core.addresses import parse_network
 from cluster.core.effort import EFFORTS, Effort
 from cluster.core.limits import MAX_PER_DAY, MAX_PER_MIN
 from cluster.core.request import Endpoint
 
 DEFAULT_PATH = Path("/etc/gpt-oss-cluster/config.yaml")
 PATH_VARIABLE = "GPT_OSS_CLUSTER_CONFIG"
+
+
+def _checked_network(text: str) -> str:
+    parse_network(text)
+    return text
+
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -35,6 +51,8 @@ SecretName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])
 NamespaceName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 HostPort = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^\s:/]+):[0-9]{1,5}$")]
 """``host:port``; an IPv6 host in square brackets."""
+ProxyNetwork = Annotated[str, AfterValidator(_checked_network)]
+"""An IP address, or a network such as ``10.0.0.0/8``."""
 _REDIS_URL = (
     r"^rediss?://(?P<host>\[[0-9a-fA-F:]+\]|[^\s:/@]+)(:(?P<port>[0-9]{1,5}))?(/(?P<database>[0-9]{1,3}))?$"
 )
@@ -86,8 +104,9 @@ class GatewaySettings(_Section):
     """Address of the API."""
     admin_listen: HostPort = "0.0.0.0:8081"
     """Address of ``/metrics``, ``/livez`` and ``/readyz``; never expose it outside the cluster."""
-    trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks whose ``X-Forwarded-For`` is believed; empty: nobody's."""
+    trusted_proxies: tuple[ProxyNetwork, ...] = ()
+    """Addresses or networks of proxies whose ``X-Forwarded-For`` is believed; empty: nobody's. Behind a proxy
+    that is not named here all clients have the proxy's address, in audit lines and where failures count."""
     max_body_bytes: Count = 4 * 1024 * 1024
     """Largest request body in bytes; a larger one is refused with 413 before it is read."""
     http: HttpSettings = HttpSettings()

@@ -14,12 +14,11 @@ from functools import partial
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cluster.core.accounting import Outcome
-from cluster.gateway.auth import authenticate
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.flow import Director
 from cluster.gateway.http_errors import BadRequest, ClientGone, RequestFailed, failure_of
 from cluster.gateway.models import Models
-from cluster.gateway.ports import Caller, KeyStore
+from cluster.gateway.ports import Caller
 from cluster.gateway.reply import Reply
 from cluster.gateway.telemetry import Telemetry
 from cluster.gateway.wire import PATHS
@@ -114,8 +113,7 @@ class _Routes:
             raise BadRequest("There is nothing at this URL.", code="unknown_url", status=404)
 
     def _caller(self, exchange: Exchange) -> Caller:
-        keys: KeyStore = self.director.keys
-        caller = exchange.caller = authenticate(exchange.scope["headers"], keys)
+        caller = exchange.caller = self.director.authenticate(exchange.scope)
         return caller
 
 

@@ -1,39 +1,66 @@
 """Who sent a request, from its ``Authorization`` header alone.
 
 Whatever is wrong with the header or the key, the answer is the same in words and in time, so that guessing
-learns nothing.
+learns nothing. An address that fails again and again is told to stop. A live key is looked up first and works
+from any address, so that nobody can lock out those who share one with a guesser.
 """
 
 import re
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 
+from starlette.types import Scope
+
+from cluster.core.addresses import Address, counted_as
+from cluster.core.guessing import count_failure
+from cluster.gateway.http_errors import NotAuthenticated, Overloaded, RequestFailed, TooManyFailures
 from cluster.gateway.ports import Caller, KeyStore
 
 MAX_HEADER_BYTES = 8192 + 16
 """Longest header looked at: no credential is longer than 8 KiB."""
+MAX_ADDRESSES = 10_000
+"""Addresses whose failures are counted: about 2 MiB. Those that failed least recently are forgotten."""
 
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._-]+)")
 
 
-class AuthenticationFailed(Exception):  # noqa: N818  the outcome's word
-    """No live key came with the request: 401 ``invalid_api_key``, one message for every cause."""
+class Authenticator:
+    """Finds the caller of each request.
 
-    message = (
-        "Incorrect API key provided. Send a live key in the header 'Authorization: Bearer <key>'; "
-        "your administrator creates keys."
-    )
-    code = "invalid_api_key"
+    ``address_of`` tells the client's address and is asked only after a failure; ``now`` is the monotonic
+    clock, in seconds.
+    """
 
-    def __init__(self) -> None:
-        super().__init__(self.message)
+    def __init__(
+        self, keys: KeyStore, address_of: Callable[[Scope], Address | None], *, now: Callable[[], float]
+    ) -> None:
+        self._keys, self._address_of, self._now = keys, address_of, now
+        self._full_at_s: OrderedDict[int, float] = OrderedDict()
 
+    def __call__(self, scope: Scope) -> Caller:
+        """Return the caller. Raises `NotAuthenticated`, `TooManyFailures`, or `Overloaded` at the start."""
+        caller = self._keys.find(_token(scope["headers"]))
+        if caller is None:
+            raise self._failure(scope)
+        return caller
 
-def authenticate(headers: Iterable[tuple[bytes, bytes]], keys: KeyStore) -> Caller:
-    """Return the caller of a request with these ASGI headers. Raises `AuthenticationFailed`."""
-    caller = keys.find(_token(headers))
-    if caller is None:
-        raise AuthenticationFailed
-    return caller
+    def _failure(self, scope: Scope) -> RequestFailed:
+        if not self._keys.ready:
+            return Overloaded(
+                "The server is starting and does not know its keys yet. Please try again.",
+                code="keys_not_loaded",
+                retry_after_s=1,
+            )
+        source = counted_as(self._address_of(scope))
+        full_at_s = count_failure(self._full_at_s.get(source, 0.0), self._now())
+        if full_at_s is None:
+            self._full_at_s.move_to_end(source)
+            return TooManyFailures()
+        self._full_at_s[source] = full_at_s
+        self._full_at_s.move_to_end(source)
+        if len(self._full_at_s) > MAX_ADDRESSES:
+            self._full_at_s.popitem(last=False)
+        return NotAuthenticated()
 
 
 def _token(headers: Iterable[tuple[bytes, bytes]]) -> str:

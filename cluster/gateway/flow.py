@@ -8,12 +8,12 @@ from starlette.types import Receive
 from cluster.core.limits import Ask, Refusal
 from cluster.core.request import Endpoint, ParsedRequest
 from cluster.gateway.admission import Gate
-from cluster.gateway.auth import authenticate
+from cluster.gateway.auth import Authenticator
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.http_errors import LimitReached
 from cluster.gateway.intake import read_request
 from cluster.gateway.plan import Plan, plan
-from cluster.gateway.ports import Caller, KeyStore, LimitStore
+from cluster.gateway.ports import Caller, LimitStore
 from cluster.gateway.relay import Relay, RelaySettings
 from cluster.gateway.reply import Reply
 from cluster.gateway.stream import Owned
@@ -30,15 +30,15 @@ class Director:
     """
 
     settings: Settings
-    keys: KeyStore
+    authenticate: Authenticator
     limits: LimitStore
     gate: Gate
     relays: RelaySettings
     telemetry: Telemetry
 
     async def __call__(self, endpoint: Endpoint, exchange: Exchange, reply: Reply, receive: Receive) -> None:
-        """Answer the client. Raises `RequestFailed`, `InvalidRequest` or `AuthenticationFailed`."""
-        caller = exchange.caller = authenticate(exchange.scope["headers"], self.keys)
+        """Answer the client. Raises `RequestFailed` or `InvalidRequest`."""
+        caller = exchange.caller = self.authenticate(exchange.scope)
         request = exchange.request = await read_request(
             endpoint, exchange.scope, receive, limit=self.settings.gateway.max_body_bytes
         )

@@ -5,6 +5,7 @@
     RequestFailed                 has an outcome, and perhaps a status, code and wait of its own
     ├── BadRequest                invalid: the client can mend it
     ├── NotAuthenticated          unauthenticated
+    ├── TooManyFailures           rate_limited: too many of those from one address
     ├── NotAllowed                forbidden: the key may not do this
     ├── LimitReached              rate_limited, or budget_spent
     ├── Overloaded                shed: no room now
@@ -29,7 +30,6 @@ import orjson
 from cluster.core.accounting import Outcome
 from cluster.core.limits import LimitName, Refusal
 from cluster.core.request import InvalidRequest
-from cluster.gateway.auth import AuthenticationFailed
 
 MAX_RETRY_AFTER_S = 120
 """OpenAI's clients do not retry at all when told to wait longer."""
@@ -45,6 +45,7 @@ FaultKind = Literal["parse", "cut", "reset", "control_token", "empty"]
 """How an answer broke its format. A Harmony fault inside an engine may also end its connection (``cut``), and
 a kept connection after it (``reset``); a lost replica looks the same."""
 Header = tuple[bytes, bytes]
+_SEND_A_KEY = "Send a live key in the header 'Authorization: Bearer <key>'; your administrator creates keys."
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +140,22 @@ class BadRequest(RequestFailed):
 
 
 class NotAuthenticated(RequestFailed):
-    """No live key came with the request."""
+    """No live key came with the request; one message for every cause."""
 
     outcome = Outcome.UNAUTHENTICATED
+
+    def __init__(self) -> None:
+        super().__init__(f"Incorrect API key provided. {_SEND_A_KEY}")
+
+
+class TooManyFailures(RequestFailed):
+    """No live key came with the request, nor with many others from its address."""
+
+    outcome = Outcome.RATE_LIMITED
+
+    def __init__(self) -> None:  # the wait is endless, as no wait makes a key good
+        words = "Too many requests with incorrect API keys have come from your address. "
+        super().__init__(words + _SEND_A_KEY, retry_after_s=math.inf)
 
 
 class NotAllowed(RequestFailed):
@@ -234,6 +248,4 @@ def failure_of(error: Exception) -> RequestFailed:
         return error
     if isinstance(error, InvalidRequest):
         return BadRequest(error.message, param=error.param, code=error.code, status=error.status)
-    if isinstance(error, AuthenticationFailed):
-        return NotAuthenticated(error.message, code=error.code)
     return Internal()

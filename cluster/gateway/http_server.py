@@ -28,13 +28,10 @@ _CLOSE_S = 5
 class HttpServer(uvicorn.Server):
     """An HTTP server that leaves signals to its owner.
 
-    ``refusing`` answers requests that `HardenedProtocol` refuses. ``trusted`` are the addresses and networks
-    whose ``X-Forwarded-For`` names the client, for audit lines.
+    ``refusing`` answers requests that `HardenedProtocol` refuses.
     """
 
-    def __init__(
-        self, app: ASGIApp, http: HttpSettings, refusing: Refusing, *, trusted: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, app: ASGIApp, http: HttpSettings, refusing: Refusing) -> None:
         protocol = partial(HardenedProtocol, http=http, refusing=refusing)
         super().__init__(
             uvicorn.Config(
@@ -46,8 +43,7 @@ class HttpServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=bool(trusted),  # nobody's X-Forwarded-For is believed unasked
-                forwarded_allow_ips=list(trusted),
+                proxy_headers=False,  # `intake` reads X-Forwarded-For, only where an address is wanted
                 timeout_graceful_shutdown=_CLOSE_S,
             )
         )

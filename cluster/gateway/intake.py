@@ -1,9 +1,11 @@
 """A request's head and body, as they come off the wire."""
 
 import re
+from collections.abc import Callable, Iterable
 
 from starlette.types import Receive, Scope
 
+from cluster.core.addresses import Address, client_address, parse_network
 from cluster.core.request import Endpoint, ParsedRequest, parse_request
 from cluster.gateway.http_errors import BadRequest, ClientGone
 
@@ -22,6 +24,21 @@ def client_request_id(scope: Scope) -> bytes | None:
     """Return the client's own ``x-request-id`` if it is harmless, else None."""
     value = header(scope, b"x-request-id")
     return value if value is not None and _REQUEST_ID.fullmatch(value) else None
+
+
+def address_reader(trusted: Iterable[str]) -> Callable[[Scope], Address | None]:
+    """Return what reads the client's address from a request.
+
+    ``trusted`` are the addresses and networks of proxies whose ``X-Forwarded-For`` is believed.
+    """
+    networks = tuple(parse_network(one) for one in trusted)
+
+    def address_of(scope: Scope) -> Address | None:
+        client = scope["client"]
+        forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+        return client_address(client[0], forwarded.decode("latin-1"), networks) if client else None
+
+    return address_of
 
 
 async def read_request(endpoint: Endpoint, scope: Scope, receive: Receive, *, limit: int) -> ParsedRequest:

@@ -19,10 +19,12 @@ from starlette.types import ASGIApp
 
 from cluster.gateway.admission import Gate
 from cluster.gateway.app import build, build_refusing
+from cluster.gateway.auth import Authenticator
 from cluster.gateway.flow import Director
 from cluster.gateway.health import build_admin
 from cluster.gateway.http_protocol import Refusing
 from cluster.gateway.http_server import HttpServer
+from cluster.gateway.intake import address_reader
 from cluster.gateway.logs import LineWriter, Log, all_logging_to, timestamp
 from cluster.gateway.models import Models
 from cluster.gateway.relay import RelaySettings
@@ -92,7 +94,8 @@ def assemble(settings: Settings, log: Log) -> Gateway:
         changed=partial(_tell_changes, log),
     )
     registry, gate = CollectorRegistry(), Gate()
-    telemetry = Telemetry(registry, log, now=time.monotonic, wall=time.time)
+    address_of = address_reader(settings.gateway.trusted_proxies)
+    telemetry = Telemetry(registry, log, now=time.monotonic, wall=time.time, address_of=address_of)
     telemetry.watch_keys(identity.keys.age_s)
     for issuer in identity.tokens.issuers if identity.tokens else ():
         telemetry.watch_issuer(issuer.settings.name, issuer.keys.age_s)
@@ -100,7 +103,7 @@ def assemble(settings: Settings, log: Log) -> Gateway:
     limits = _limit_store(settings.limits, telemetry.limiter_degraded)
     director = Director(
         settings=settings,
-        keys=identity,
+        authenticate=Authenticator(identity, address_of, now=time.monotonic),
         limits=limits,
         gate=gate,
         relays=RelaySettings(engines, pepper, settings.gateway.stream, time.monotonic, Retries(pepper)),
@@ -151,8 +154,8 @@ async def _serve(settings: Settings, log: Log) -> None:
         gateway = assemble(settings, log)
         stack.push_async_callback(gateway.engines.close)
         await _open(gateway.limits, stack)
-        http, refusing, trusted = settings.gateway.http, gateway.refusing, settings.gateway.trusted_proxies
-        api = HttpServer(gateway.app, http, refusing, trusted=trusted)
+        http, refusing = settings.gateway.http, gateway.refusing
+        api = HttpServer(gateway.app, http, refusing)
         admin = HttpServer(gateway.admin, http, refusing)
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(gateway.identity.follow())

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from starlette.types import Scope
 
 from cluster.core.accounting import Outcome, Usage
+from cluster.core.addresses import Address
 from cluster.core.limits import Refusal
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.http_errors import FORMS
@@ -35,7 +36,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class Telemetry:
     """Opens and closes exchanges.
 
-    ``now`` is the monotonic clock and ``wall`` the epoch's, both in seconds.
+    ``now`` is the monotonic clock and ``wall`` the epoch's, both in seconds; ``address_of`` tells a client's
+    address, for audit lines.
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class Telemetry:
         *,
         now: Callable[[], float],
         wall: Callable[[], float],
+        address_of: Callable[[Scope], Address | None],
     ) -> None:
-        self._log, self._now, self._wall = log, now, wall
+        self._log, self._now, self._wall, self._address_of = log, now, wall, address_of
         self._tenants: set[str] = set()
         self._metrics = _Metrics(registry)
 
@@ -121,8 +124,7 @@ class Telemetry:
         return name
 
     def _audit(self, exchange: Exchange, outcome: Outcome) -> dict[str, Any]:
-        caller = exchange.caller
-        client = exchange.scope.get("client")
+        caller, address = exchange.caller, self._address_of(exchange.scope)
         return {
             "ts": timestamp(self._wall()),
             "request_id": exchange.request_id,
@@ -130,7 +132,7 @@ class Telemetry:
             "result": outcome.value,
             "tenant": caller.tenant if caller else None,
             "key_id": caller.key_id if caller else None,
-            "address": client[0] if client else None,
+            "address": None if address is None else str(address),
         }
 
     def _usage(self, exchange: Exchange, outcome: Outcome, e2e_s: float) -> dict[str, Any]:

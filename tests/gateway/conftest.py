@@ -18,10 +18,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cluster.core.limits import Ask, Refusal, Reservation
 from cluster.gateway.admission import Gate
 from cluster.gateway.app import build, build_refusing
+from cluster.gateway.auth import Authenticator
 from cluster.gateway.flow import Director
 from cluster.gateway.http_errors import RequestFailed
 from cluster.gateway.http_protocol import Refusing
 from cluster.gateway.http_server import HttpServer
+from cluster.gateway.intake import address_reader
 from cluster.gateway.logs import LineWriter, Log
 from cluster.gateway.models import Models
 from cluster.gateway.ports import Caller
@@ -279,10 +281,12 @@ async def running(**changes: Any) -> AsyncIterator[World]:
     ended: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     writer = LineWriter(lines)
     engines = Engines(document.serving.url, "engine-key")
-    telemetry = Telemetry(registry, _Log(writer, ended), now=time.monotonic, wall=time.time)
+    address_of = address_reader(document.gateway.trusted_proxies)
+    log = _Log(writer, ended)
+    telemetry = Telemetry(registry, log, now=time.monotonic, wall=time.time, address_of=address_of)
     director = Director(
         settings=document,
-        keys=keys,
+        authenticate=Authenticator(keys, address_of, now=float),  # time stands still
         limits=ledger,
         gate=gate,
         relays=RelaySettings(engines, b"p" * 32, document.gateway.stream, time.monotonic, Retries(b"p" * 32)),

@@ -92,7 +92,8 @@ class RawClient:
         await asyncio.gather(self.writer.wait_closed(), return_exceptions=True)
 
 
-async def connect(url: str) -> RawClient:
-    """Connect to the host and port of ``url``."""
+async def connect(url: str, *, source: str | None = None) -> RawClient:
+    """Connect to the host and port of ``url``, from an address of this machine if ``source`` names one."""
     host, port = url.removeprefix("http://").split(":")
-    return RawClient(*await asyncio.open_connection(host, int(port)))
+    local = None if source is None else (source, 0)
+    return RawClient(*await asyncio.open_connection(host, int(port), local_addr=local))

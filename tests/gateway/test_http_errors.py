@@ -9,7 +9,6 @@ import pytest
 from cluster.core.accounting import Outcome
 from cluster.core.limits import LimitName, Refusal
 from cluster.core.request import InvalidRequest
-from cluster.gateway.auth import AuthenticationFailed
 from cluster.gateway.engine_errors import judge_error, judge_response
 from cluster.gateway.http_errors import (
     FORMS,
@@ -75,10 +74,9 @@ def test_a_request_larger_than_its_limit_is_not_worth_a_retry() -> None:
 
 
 def test_errors_of_other_parts_become_failures() -> None:
-    """The parser's and the authenticator's errors keep their words; anything else is `internal`."""
+    """The parser's errors keep their words; anything else is `internal`."""
     wrong = failure_of(InvalidRequest("No.", param="p", code="c", status=415))
     assert (wrong.status, wrong.error["param"], wrong.error["code"]) == (415, "p", "c")
-    assert failure_of(AuthenticationFailed()).status == 401
     unforeseen = failure_of(ZeroDivisionError("SECRET"))
     assert (unforeseen.status, unforeseen.outcome) == (500, Outcome.INTERNAL)
     assert b"SECRET" not in unforeseen.body

@@ -40,7 +40,13 @@ def plans() -> tuple[Plan, ...]:
 def crowded() -> str:
     """Return the metrics of a gateway that has met everything that it can tell of, from too many tenants."""
     registry, writer = CollectorRegistry(), LineWriter(io.BytesIO())
-    telemetry = Telemetry(registry, Log(writer, LoggingSettings()), now=lambda: 9.0, wall=lambda: 0.0)
+    telemetry = Telemetry(
+        registry,
+        Log(writer, LoggingSettings()),
+        now=lambda: 9.0,
+        wall=lambda: 0.0,
+        address_of=lambda _scope: None,
+    )
     telemetry.watch_keys(lambda: 1.0)
     for issuer in ISSUERS:
         telemetry.watch_issuer(issuer, lambda: 1.0)

@@ -17,16 +17,14 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
-from starlette.types import Receive, Scope, Send
 
 from cluster.core.keys import RANDOM_BYTES, digest, key_id, mint
 from cluster.gateway import server
-from cluster.gateway.http_server import HttpServer
 from cluster.gateway.server import StartError, listen
-from cluster.settings import HttpSettings, KeySecretSettings, parse
+from cluster.settings import KeySecretSettings, parse
 from cluster.stores.admin import create_key, revoke_key, set_tenant
 from cluster.stores.secret_vault import SecretVault
-from tests.gateway.conftest import chat_body, settings_document, unrefused
+from tests.gateway.conftest import chat_body, settings_document
 from tests.gateway.raw import connect
 from tests.gateway.upstream import (
     ROLE,
@@ -319,27 +317,3 @@ def test_a_missing_or_bad_secret_is_told(tmp_path: Path, name: str, content: str
         server.run(parse(made, origin="test"))
     assert str(path) in str(caught.value)
     assert content is None or not content.strip() or content not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("trusted", "address"),
-    [((), "10.0.0.1"), (("10.0.0.0/8",), "203.0.113.7"), (("192.168.0.0/16",), "10.0.0.1")],
-    ids=["nobody trusted", "the proxy trusted", "another proxy trusted"],
-)
-async def test_only_a_trusted_proxy_names_the_client(trusted: tuple[str, ...], address: str) -> None:
-    """``X-Forwarded-For`` counts when it comes from a trusted proxy, and not otherwise."""
-    seen: list[str] = []
-
-    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
-        seen.append(scope["client"][0])
-
-    server = HttpServer(app, HttpSettings(), unrefused, trusted=trusted)
-    server.config.load()
-    scope = {
-        "type": "http",
-        "client": ("10.0.0.1", 1234),
-        "scheme": "http",
-        "headers": [(b"x-forwarded-for", b"203.0.113.7")],
-    }
-    await server.config.loaded_app(scope, None, None)
-    assert seen == [address]

@@ -174,7 +174,8 @@ def test_text_lines_are_one_line_each() -> None:
 def test_tenants_beyond_the_bound_share_a_name() -> None:
     """However many tenants come, the series stay bounded."""
     registry, writer = CollectorRegistry(), LineWriter(io.BytesIO())
-    telemetry = Telemetry(registry, Log(writer, LoggingSettings()), now=lambda: 0.0, wall=lambda: 0.0)
+    log = Log(writer, LoggingSettings())
+    telemetry = Telemetry(registry, log, now=lambda: 0.0, wall=lambda: 0.0, address_of=lambda _scope: None)
     for number in range(MAX_TENANTS + 50):
         exchange = telemetry.open({"headers": []})
         exchange.caller, exchange.outcome = caller(tenant=f"t{number}"), Outcome.FORBIDDEN
