@@ -13,7 +13,7 @@ import orjson
 from cluster.core.body import decode
 from cluster.core.fields import CHAT, RESPONSES, check_fields
 from cluster.core.invalid import InvalidRequest, missing
-from cluster.core.tools import held_tools, require_tool
+from cluster.core.tools import callable_tools, held_tools, require_tool
 
 __all__ = ["Endpoint", "InvalidRequest", "ParsedRequest", "parse_request"]
 
@@ -42,7 +42,8 @@ class ParsedRequest:
     """``n``: completions asked for, 1 for Responses."""
     prompt_tokens: int
     """Estimate of the prompt's tokens, from its bytes; never above the body's size in bytes."""
-    tool_names: frozenset[str]
+    callable_tools: frozenset[str]
+    """Names of the tools that the model may call: none where ``tool_choice`` forbids it."""
     prefix_text: bytes
     """What the prompts of one application share, for prefix affinity: tools and developer text."""
     cache_key: str
@@ -76,7 +77,8 @@ def parse_request(
         )
     tools = checked.get("tools", [])
     tool_names = frozenset(tool["name"] if "name" in tool else tool["function"]["name"] for tool in tools)
-    require_tool(checked.get("tool_choice", "auto"), tool_names)
+    choice = checked.get("tool_choice", "auto")
+    require_tool(choice, tool_names)
     tool_text = orjson.dumps(tools) if tools else b""
     return ParsedRequest(
         endpoint=endpoint,
@@ -87,7 +89,7 @@ def parse_request(
         max_output_tokens=_output_limit(checked),
         choices=checked.get("n", 1),
         prompt_tokens=min(len(body), _prompt_tokens(checked, tool_text)),
-        tool_names=tool_names,
+        callable_tools=callable_tools(choice, tool_names),
         prefix_text=tool_text + _developer_text(checked),
         cache_key=checked.get("prompt_cache_key", ""),
         fields=_forwarded(checked, table, tool_names),

@@ -60,13 +60,20 @@ def require_tool(choice: Any, tool_names: frozenset[str]) -> None:
             param="tool_choice",
         )
     if type(choice) is dict:
-        wanted = choice["name"] if "name" in choice else choice["function"]["name"]
+        wanted = _chosen(choice)
         if wanted not in tool_names:
             raise InvalidRequest(
                 f"Invalid value for 'tool_choice': the tool '{wanted}' was not found in 'tools'.",
                 param="tool_choice",
                 code="invalid_value",
             )
+
+
+def callable_tools(choice: Any, tool_names: frozenset[str]) -> frozenset[str]:
+    """Return the names of the tools that the model may call under a ``tool_choice`` that has been checked."""
+    if choice == "none":
+        return frozenset()
+    return frozenset({_chosen(choice)}) if type(choice) is dict else tool_names
 
 
 def held_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -107,6 +114,10 @@ def _tools(value: Any, path: str, check: _ToolCheck) -> list[Any]:
             )
         tools[tool_name] = tool
     return list(tools.values())
+
+
+def _chosen(choice: dict[str, Any]) -> str:
+    return str(choice["name"] if "name" in choice else choice["function"]["name"])
 
 
 def _held(function: dict[str, Any]) -> dict[str, Any]:

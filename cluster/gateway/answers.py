@@ -11,7 +11,7 @@ from cluster.core.request import Endpoint
 from cluster.gateway import openai_form
 from cluster.gateway.asked import Asked
 from cluster.gateway.endings import refuse_aborted_choice, refuse_unfinished_response
-from cluster.gateway.harmony import refuse_control_tokens
+from cluster.gateway.harmony import refuse_control_tokens, refuse_unknown_item, refuse_unknown_tool
 from cluster.gateway.http_errors import EngineFailed, HarmonyFault
 
 
@@ -29,13 +29,13 @@ class WholeAnswer:
     def filtered(self, asked: Asked) -> bytes:
         """Return the body for the client.
 
-        Raises `HarmonyFault` when the answer is empty or holds control tokens, `EngineFailed` when it broke
-        off or is no answer at all.
+        Raises `HarmonyFault` when the answer is empty, holds control tokens or calls what nobody offered,
+        `EngineFailed` when it broke off or is no answer at all.
         """
         with _malformed():
             if self._endpoint == "chat":
                 return orjson.dumps(_chat(self._data, asked))
-            answer = response_object(self._data, see_reasoning=asked.see_reasoning)
+            answer = response_object(self._data, asked)
             refuse_unfinished_response(answer, says=any(map(_says, answer["output"])))
             return orjson.dumps(answer)
 
@@ -70,10 +70,15 @@ def response_usage(usage: dict[str, Any]) -> Usage:
     )
 
 
-def response_object(response: dict[str, Any], *, see_reasoning: bool) -> dict[str, Any]:
-    """Return a Responses object as a client may see it. Raises `HarmonyFault` for control tokens."""
+def response_object(response: dict[str, Any], asked: Asked) -> dict[str, Any]:
+    """Return a Responses object as a client may see it.
+
+    Raises `HarmonyFault` for control tokens, and for items that no request can lead to.
+    """
+    for item in response.get("output") or []:
+        refuse_unknown_item(item, asked.tools)
     kept = openai_form.response(response)
-    if not see_reasoning:
+    if not asked.see_reasoning:
         kept["output"] = [item for item in kept["output"] if item.get("type") != "reasoning"]
     for text in _response_texts(kept["output"]):
         refuse_control_tokens(text)
@@ -94,6 +99,8 @@ def _chat(data: dict[str, Any], asked: Asked) -> dict[str, Any]:
             choice["message"].pop("reasoning", None)
         for text in _chat_texts(choice["message"]):
             refuse_control_tokens(text)
+        for call in choice["message"].get("tool_calls") or []:
+            refuse_unknown_tool(call["function"].get("name"), asked.tools)
     if all(_is_empty(choice) for choice in answer["choices"]):
         raise HarmonyFault("empty")
     return answer

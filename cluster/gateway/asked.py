@@ -16,6 +16,8 @@ class Asked:
     choices: int
     max_output_tokens: int
     """Limit on output tokens of one choice."""
+    tools: frozenset[str]
+    """Names of the tools that may be called."""
 
 
 def asked(request: ParsedRequest, plan: Plan) -> Asked:
@@ -25,4 +27,5 @@ def asked(request: ParsedRequest, plan: Plan) -> Asked:
         include_usage=request.include_usage,
         choices=request.choices,
         max_output_tokens=plan.max_output_tokens,
+        tools=request.callable_tools,
     )

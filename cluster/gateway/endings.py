@@ -12,6 +12,7 @@ import orjson
 from cluster.core.accounting import Usage
 from cluster.gateway.asked import Asked
 from cluster.gateway.engine_errors import answer_aborted
+from cluster.gateway.harmony import refuse_unknown_tool
 from cluster.gateway.http_errors import EngineFailed, HarmonyFault
 
 _FINISHED = frozenset({"stop", "length", "tool_calls"})
@@ -45,7 +46,7 @@ def refuse_unfinished_response(response: dict[str, Any], *, says: bool) -> None:
 
 
 class ChatEnds:
-    """How the choices of one chat stream end.
+    """How the choices of one chat stream end, and what they call.
 
     The tokens that a choice took are told after its end, so a bad end waits for them.
     """
@@ -61,7 +62,7 @@ class ChatEnds:
     def take(self, chunk: dict[str, Any], *, answered: bool) -> bool:
         """Take a chunk as the engine sent it; return whether it must wait, or never pass.
 
-        ``answered`` is whether content or a call has come.
+        ``answered`` is whether content or a call has come. Raises `HarmonyFault` for a call of no tool.
         """
         bad = False
         for choice in chunk.get("choices") or ():
@@ -106,12 +107,13 @@ class ChatEnds:
         return True
 
     def _note(self, choice: int, call: dict[str, Any]) -> None:
-        number, arguments = call.get("index", 0), (call.get("function") or {}).get("arguments") or ""
+        number, function = call.get("index", 0), call.get("function") or {}
         last, pieces = self._arguments.get(choice, (None, []))
-        if number == last:
-            pieces.append(arguments)
-        else:
-            self._arguments[choice] = (number, [arguments])
+        if number != last:
+            refuse_unknown_tool(function.get("name"), self._asked.tools)
+            pieces = []
+            self._arguments[choice] = (number, pieces)
+        pieces.append(function.get("arguments") or "")
 
 
 def _in_a_call(choice: dict[str, Any], arguments: str) -> bool:

@@ -1,9 +1,10 @@
-"""Harmony's control tokens in text that is meant for a client: they never belong there.
+"""What a model that leaves Harmony's format would show: control tokens, and calls of what nobody offered.
 
 Only the real tokens count: ``<|`` alone is an operator in F#, Elm and Haskell, and must pass.
 """
 
 import re
+from typing import Any
 
 from cluster.gateway.http_errors import HarmonyFault
 
@@ -19,6 +20,25 @@ def refuse_control_tokens(text: str) -> None:
     """Raise `HarmonyFault` when ``text`` holds a control token."""
     if "<|" in text and CONTROL_TOKEN.search(text):
         raise HarmonyFault("control_token")
+
+
+def refuse_unknown_tool(name: Any, tools: frozenset[str]) -> None:
+    """Raise `HarmonyFault` when a call is of none of ``tools``."""
+    if name not in tools:
+        raise HarmonyFault("unknown_tool")
+
+
+def refuse_unknown_item(item: dict[str, Any], tools: frozenset[str]) -> None:
+    """Raise `HarmonyFault` for an item of a response that no request here can lead to.
+
+    What the model addresses to something else than a function, vLLM takes for a call of a built-in tool or of
+    an MCP server.
+    """
+    kind = item.get("type")
+    if kind == "function_call":
+        refuse_unknown_tool(item.get("name"), tools)
+    elif kind not in ("message", "reasoning"):
+        raise HarmonyFault("unknown_tool")
 
 
 class ControlTokenGuard:

@@ -41,7 +41,7 @@ LOST_REPLICA: frozenset[RetryReason] = frozenset({"cut", "engine_died"})
 """Reasons that mean: a replica was lost while it worked on the request."""
 NotTried = Literal["retry_budget", "poison"]
 """Why an attempt was not made."""
-FaultKind = Literal["parse", "cut", "reset", "control_token", "empty"]
+FaultKind = Literal["parse", "cut", "reset", "control_token", "empty", "unknown_tool"]
 """How an answer broke its format. A Harmony fault inside an engine may also end its connection (``cut``), and
 a kept connection after it (``reset``); a lost replica looks the same."""
 Header = tuple[bytes, bytes]

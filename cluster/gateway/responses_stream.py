@@ -12,7 +12,7 @@ from cluster.gateway.answers import response_object, response_usage
 from cluster.gateway.asked import Asked
 from cluster.gateway.endings import refuse_unfinished_response
 from cluster.gateway.engine_errors import judge_error
-from cluster.gateway.harmony import refuse_control_tokens
+from cluster.gateway.harmony import refuse_control_tokens, refuse_unknown_item
 from cluster.gateway.http_errors import EngineFailed, RequestFailed
 from cluster.gateway.sse import named_event, parse_data
 from cluster.gateway.stream_filter import StreamFilter
@@ -59,7 +59,7 @@ class ResponsesStream(StreamFilter):
         if data.get("error") or kind in ("error", "response.failed"):
             raise _error(data)
         if kind in _PREAMBLE:
-            self._response = data["response"] = response_object(data["response"], see_reasoning=False)
+            self._response = data["response"] = response_object(data["response"], self._asked)
             self._send(data, hold=True)
             return
         self.started = True
@@ -84,6 +84,7 @@ class ResponsesStream(StreamFilter):
             index = data["output_index"]
             data["output_index"] = self._indexes.setdefault(index, len(self._indexes))
         if kind == "response.output_item.added":
+            refuse_unknown_item(data["item"], self._asked.tools)
             self._items.append(data["item"])
         self._check(data, kind)
         self._send(data, hold=self._suspect)
@@ -102,7 +103,7 @@ class ResponsesStream(StreamFilter):
     def _finish(self, data: dict[str, Any]) -> None:
         if data["response"].get("usage"):
             self.usage = response_usage(data["response"]["usage"])
-        response = response_object(data["response"], see_reasoning=self._asked.see_reasoning)
+        response = response_object(data["response"], self._asked)
         refuse_unfinished_response(response, says=self.answered)
         self._name_as_streamed(response["output"])
         kind = "response.incomplete" if response.get("status") == "incomplete" else "response.completed"

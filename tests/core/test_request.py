@@ -55,7 +55,7 @@ def test_a_full_chat() -> None:
     )
     assert (request.stream, request.include_usage, request.effort_asked) == (True, True, "xhigh")
     assert (request.max_output_tokens, request.choices, request.cache_key) == (99, 2, "thread-1")
-    assert request.tool_names == {"get_weather"}
+    assert request.callable_tools == {"get_weather"}
     assert request.fields == {
         "messages": [USER],
         "n": 2,

@@ -1,6 +1,6 @@
 """Tools are held to their schema where a grammar can hold them, unless the client said otherwise."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -59,6 +59,22 @@ def test_a_schema_that_a_grammar_may_not_hold_is_left_alone(inner: dict[str, Any
 def test_the_clients_word_counts(endpoint: Endpoint, said: bool) -> None:
     """A client that says ``strict`` gets what it said."""
     assert strict(endpoint, tool(endpoint, PARAMETERS, strict=said)) is said
+
+
+CALLABLE = {"auto": {"get_weather", "other"}, "required": {"get_weather", "other"}, "none": set[str]()}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("choice", [*CALLABLE, "other"])
+def test_what_the_model_may_call(endpoint: Endpoint, choice: str) -> None:
+    """Every tool, or none, or the one that is chosen."""
+    body, chosen = (chat if endpoint == "chat" else response), cast(Any, choice)
+    if choice == "other":
+        other = {"function": {"name": "other"}} if endpoint == "chat" else {"name": "other"}
+        chosen = {"type": "function", **other}
+    offered = [tool(endpoint, PARAMETERS), tool(endpoint, PARAMETERS, name="other")]
+    request = parsed(endpoint, body(tools=offered, tool_choice=chosen))
+    assert request.callable_tools == CALLABLE.get(choice, {"other"})
 
 
 def test_an_output_format_is_not_overridden() -> None:

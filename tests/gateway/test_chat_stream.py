@@ -22,7 +22,7 @@ def filtered(
     *events: bytes, see: bool = False, usage: bool = False, choices: int = 1
 ) -> tuple[bytes, ChatStream]:
     """Return what passes of ``events``, and the filter."""
-    seen = ChatStream(Asked(see, usage, choices, max_output_tokens=100))
+    seen = ChatStream(Asked(see, usage, choices, max_output_tokens=100, tools=frozenset({"f"})))
     out = b""
     for event in events:
         seen.feed(event)
@@ -134,22 +134,31 @@ def test_text_that_only_looks_like_a_control_token_passes(pieces: list[str]) -> 
 
 def test_control_tokens_in_arguments_are_caught() -> None:
     """A call's arguments are watched as well."""
-    call = {"index": 0, "function": {"arguments": '{"q":"<|end|>'}}
+    with pytest.raises(HarmonyFault) as caught:
+        filtered(call(""), call('{"q":"<|end|>', name=None))
+    assert caught.value.kind == "control_token"
+
+
+@pytest.mark.parametrize("name", ["g", "F", "functions.f", "", None])
+def test_a_call_of_no_tool_is_a_fault(name: str | None) -> None:
+    """A call must name a tool that the request offers."""
+    with pytest.raises(HarmonyFault) as caught:
+        filtered(ROLE, call("", name=name))
+    assert caught.value.kind == "unknown_tool"
+
+
+def test_each_call_must_name_its_tool() -> None:
+    """The second call is held to it as well."""
+    second = {"tool_calls": [{"index": 1, "function": {"name": "g", "arguments": ""}}]}
     with pytest.raises(HarmonyFault):
-        filtered(chunk({"tool_calls": [call]}))
+        filtered(call("{}"), chunk(second))
 
 
 def test_tool_calls_pass() -> None:
     """Deltas of a call pass as they are, and are an answer."""
-    call = chunk(
-        {
-            "tool_calls": [
-                {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}
-            ]
-        }
-    )
-    out, seen = filtered(call, chunk({}, finish="tool_calls"), DONE)
-    assert out.startswith(call)
+    begun = call("{")
+    out, seen = filtered(begun, call("}", name=None), chunk({}, finish="tool_calls"), DONE)
+    assert out.startswith(begun)
     assert seen.answered
 
 
@@ -160,9 +169,9 @@ def test_an_empty_answer_is_a_fault() -> None:
     assert caught.value.kind == "empty"
 
 
-def call(arguments: str, *, finish: str | None = None, **more: Any) -> bytes:
-    """Return a chunk of a call, as vLLM ends it when ``finish`` is given: with the token that ended it."""
-    function = {"arguments": arguments}
+def call(arguments: str, *, name: str | None = "f", finish: str | None = None, **more: Any) -> bytes:
+    """Return a chunk of a call; ``more`` is what vLLM tells of its end when ``finish`` is given."""
+    function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
     piece = json.loads(chunk({"tool_calls": [{"index": 0, "function": function}]}, finish=finish)[6:])
     piece["choices"][0] |= more
     return data(piece)

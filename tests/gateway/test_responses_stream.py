@@ -74,7 +74,7 @@ WHOLE = [CREATED, PROGRESS, *THOUGHT, *ANSWER, COMPLETED]
 
 def filtered(events: list[Event], *, see: bool = False) -> tuple[list[Event], ResponsesStream]:
     """Return the events that pass, and the filter."""
-    asked = Asked(see, include_usage=True, choices=1, max_output_tokens=100)
+    asked = Asked(see, include_usage=True, choices=1, max_output_tokens=100, tools=frozenset({"f"}))
     seen = ResponsesStream(asked, request_id="r", model="gpt-oss-120b", created_at=1)
     out = b""
     for number, event in enumerate(events):
@@ -182,6 +182,20 @@ def test_control_tokens_never_reach_a_client(events: list[Event]) -> None:
     """Control tokens, split or not, in text or in a name, are faults."""
     with pytest.raises(HarmonyFault):
         filtered([CREATED, *events])
+
+
+CALL = {"type": "function_call", "id": "fc", "call_id": "c", "name": "g", "arguments": "{}"}
+MCP = {"type": "mcp_call", "id": "m", "server_label": "g", "name": "g", "arguments": "{}"}
+
+
+@pytest.mark.parametrize("item", [CALL, {**CALL, "name": None}, MCP], ids=["call", "nameless", "mcp"])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_call_of_no_tool_is_a_fault(item: Event, streamed: bool) -> None:
+    """A call must be of a function that the request offers, as it begins and in the final object."""
+    final = {"type": "response.completed", "response": response(message("m"), item)}
+    with pytest.raises(HarmonyFault) as caught:
+        filtered([CREATED, *([added(0, item)] if streamed else [*ANSWER, final])])
+    assert caught.value.kind == "unknown_tool"
 
 
 def test_text_that_only_looks_like_a_control_token_passes() -> None:

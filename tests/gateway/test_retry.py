@@ -47,10 +47,18 @@ async def cut_body(connection: Connection) -> None:
     connection.close()
 
 
+TOOLS = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+
+
+def calling(name: str, arguments: str = "{}") -> dict[str, Any]:
+    """Return a completion that is a call."""
+    call = {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
+    return completion(None, finish="tool_calls", tool_calls=[call])
+
+
 def half_call() -> dict[str, Any]:
     """Return a completion whose call was broken off, as vLLM tells it: no token is named that ended it."""
-    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a'}}
-    made = completion(None, finish="tool_calls", tool_calls=[call])
+    made = calling("f", '{"a')
     made["choices"][0]["stop_reason"] = None
     return made
 
@@ -71,6 +79,7 @@ RETRIED = [
     pytest.param(respond(200, completion("Hel", finish="abort")), "aborted", id="aborted answer"),
     pytest.param(respond(200, completion(None, finish="abort")), "aborted", id="aborted before a token"),
     pytest.param(respond(200, half_call()), "aborted", id="aborted in a call"),
+    pytest.param(respond(200, calling("g")), "harmony", id="call of no tool"),
 ]
 
 
@@ -80,7 +89,7 @@ async def test_a_failure_before_the_first_byte_is_retried_once(
 ) -> None:
     """The second attempt answers; the client sees nothing of the first."""
     world.upstream.then(script, respond(200, completion()))
-    async with world.post() as response:
+    async with world.post(chat_body(**TOOLS)) as response:
         assert response.status == 200
         assert (await response.json())["choices"][0]["message"]["content"] == "Hello"
     line = await world.usage()
@@ -202,7 +211,7 @@ async def test_an_abort_is_no_sign_of_poison(world: World) -> None:
 async def test_a_call_cut_by_its_limit_says_so(world: World) -> None:
     """VLLM ends it as ``tool_calls``; OpenAI names the limit."""
     world.upstream.then(respond(200, half_call()))
-    async with world.post(chat_body(max_completion_tokens=5)) as response:
+    async with world.post(chat_body(max_completion_tokens=5, **TOOLS)) as response:
         assert (await response.json())["choices"][0]["finish_reason"] == "length"
 
 

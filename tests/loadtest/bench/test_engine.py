@@ -51,7 +51,7 @@ def stream_body(tokens: int, *, hidden: bool) -> bytes:
 
 def asked(*, see_reasoning: bool) -> Asked:
     """Return what a benchmark's request asks for."""
-    return Asked(see_reasoning, include_usage=True, choices=1, max_output_tokens=1000)
+    return Asked(see_reasoning, include_usage=True, choices=1, max_output_tokens=1000, tools=frozenset())
 
 
 def test_a_whole_answer_is_one_for_the_gateway() -> None:
