@@ -1,8 +1,11 @@
 """Logs: lines that never block the event loop, and never carry a prompt, an answer or a secret."""
 
+import asyncio
 import logging
+import sys
 import threading
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +15,8 @@ from typing import Any, BinaryIO
 import orjson
 
 from cluster.settings import LoggingSettings
+
+logger = logging.getLogger(__name__)
 
 MAX_WAITING_LINES = 100_000
 """Lines kept while whoever reads standard output is slow; further ones are counted and lost."""
@@ -78,7 +83,7 @@ class Log:
             self._writer.write(orjson.dumps({"log": kind, **fields}))
         else:
             words = (f"{key}={value}" for key, value in fields.items() if value not in (None, {}))
-            self._writer.write(" ".join([kind, *words]).replace("\n", "\\n").encode())
+            self._writer.write(_printable(" ".join([kind, *words])).encode())
 
 
 class LogHandler(logging.Handler):
@@ -92,12 +97,16 @@ class LogHandler(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
+        """Write one record. Never raises: a bad message must not fail the request that it is about."""
+        try:
+            message = _unicode(record.getMessage())
+        except Exception:  # its words and arguments do not fit
+            message = f"{record.pathname}:{record.lineno} logged a message that cannot be made"
         fields: dict[str, Any] = {
             "ts": timestamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": message,
         }
         if record.exc_info and record.exc_info[1] is not None:
             fields["exception"] = describe(record.exc_info[1])
@@ -119,13 +128,45 @@ def timestamp(epoch_s: float) -> str:
 
 @contextmanager
 def all_logging_to(log: Log, settings: LoggingSettings) -> Iterator[None]:
-    """Send all of Python's logging to ``log`` for the length of the context."""
+    """Send all of Python's logging to ``log`` for the length of the context, and what it writes to stderr."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
+    hooks = warnings.showwarning, sys.unraisablehook, threading.excepthook
     root.handlers = [LogHandler(log)]
     root.setLevel(settings.level.upper())
+    warnings.showwarning, sys.unraisablehook, threading.excepthook = _warned, _unraisable, _thread_failed
     try:
         yield
     finally:
+        warnings.showwarning, sys.unraisablehook, threading.excepthook = hooks
         root.handlers = handlers
         root.setLevel(level)
+
+
+def loop_failed(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what failed in the event loop and nowhere else; its own words repeat the arguments of callbacks."""
+    error = context.get("exception")
+    logger.error(context["message"] if error is None else "the event loop met an exception", exc_info=error)
+
+
+def _warned(*what: Any, **_: Any) -> None:
+    _, category, filename, lineno = what[:4]
+    logger.warning("%s at %s:%d", category.__qualname__, filename, lineno)
+
+
+def _unraisable(what: "sys.UnraisableHookArgs") -> None:
+    logger.error("an exception could not be raised", exc_info=what.exc_value)
+
+
+def _thread_failed(what: threading.ExceptHookArgs) -> None:
+    logger.error("a thread ended with an exception", exc_info=what.exc_value)
+
+
+def _unicode(text: str) -> str:
+    """Return ``text`` without halves of surrogate pairs, which cannot be written."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _printable(text: str) -> str:
+    """Return ``text`` on one line, with nothing that a terminal would act on."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

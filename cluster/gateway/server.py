@@ -25,7 +25,7 @@ from cluster.gateway.health import build_admin
 from cluster.gateway.http_protocol import Refusing
 from cluster.gateway.http_server import HttpServer
 from cluster.gateway.intake import address_reader
-from cluster.gateway.logs import LineWriter, Log, all_logging_to, timestamp
+from cluster.gateway.logs import LineWriter, Log, all_logging_to, loop_failed, timestamp
 from cluster.gateway.models import Models
 from cluster.gateway.relay import RelaySettings
 from cluster.gateway.retries import Retries
@@ -148,6 +148,7 @@ def listen(address: str, setting: str) -> socket.socket:
 
 
 async def _serve(settings: Settings, log: Log) -> None:
+    asyncio.get_running_loop().set_exception_handler(loop_failed)
     async with AsyncExitStack() as stack:
         api_socket = stack.enter_context(listen(settings.gateway.listen, "gateway.listen"))
         admin_socket = stack.enter_context(listen(settings.gateway.admin_listen, "gateway.admin_listen"))

@@ -56,3 +56,7 @@ def label_values(label: str, metric: str) -> frozenset[str]:
         if row[0] == f"`{label}`" and row[1] in ("all", f"`{metric}`")
     ]
     return words(row[2])
+
+
+LOG = words(re.findall(r"^\*\*`log`\*\*: (.*)$", section("Logs"), re.MULTILINE)[0])
+"""Keys of a line that is neither usage nor audit."""

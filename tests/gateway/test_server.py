@@ -43,13 +43,14 @@ PEPPER = b"p" * 32
 CREATED = "2026-01-01T00:00:00Z"
 
 
-def write_key(directory: Path, tenant: str = "acme") -> str:
-    """Write a tenant and a key for it; return the key."""
+def write_key(directory: Path, tenant: str = "acme", *, pepper: bytes = PEPPER, **more: Any) -> str:
+    """Write a tenant, with ``more`` in its record, and a key for it; return the key."""
     secret = mint(os.urandom(RANDOM_BYTES))
     identity = key_id(secret)
-    secrets = [{"digest": digest(PEPPER, secret)}]
+    secrets = [{"digest": digest(pepper, secret)}]
     key = {"id": identity, "tenant": tenant, "created_at": CREATED, "secrets": secrets}
-    (directory / f"tenant.{tenant}.json").write_text(json.dumps({"name": tenant, "created_at": CREATED}))
+    owner = {"name": tenant, "created_at": CREATED, **more}
+    (directory / f"tenant.{tenant}.json").write_text(json.dumps(owner))
     (directory / f"key.{identity}.json").write_text(json.dumps(key))
     return secret
 

@@ -1,5 +1,6 @@
 """What is counted and written of every request, and what never is."""
 
+import asyncio
 import io
 import json
 import logging
@@ -9,9 +10,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from cluster.core.accounting import Outcome
-from cluster.gateway.logs import LineWriter, Log, LogHandler, describe
+from cluster.gateway.logs import LineWriter, Log, LogHandler, all_logging_to, describe, loop_failed
 from cluster.gateway.telemetry import MAX_TENANTS, Telemetry
 from cluster.settings import LoggingSettings
+from tests.gateway import contract_document as contract
 from tests.gateway.conftest import KEY, World, caller, chat_body
 from tests.gateway.upstream import (
     DONE,
@@ -25,11 +27,6 @@ from tests.gateway.upstream import (
     usage_chunk,
 )
 
-USAGE_FIELDS = {
-    "log", "ts", "request_id", "tenant", "key_id", "model", "pool", "replica", "effort_asked", "effort",
-    "effort_reason", "outcome", "status", "stream", "attempts", "tokens", "reserved", "settled", "queue_ms",
-    "ttft_ms", "e2e_ms",
-}  # fmt: skip
 LABELS = 'effort="low",model="gpt-oss-120b"'
 
 
@@ -62,7 +59,7 @@ async def test_the_usage_line_has_every_field(world: World) -> None:
         identity = response.headers["x-request-id"]
     await world.usage()
     lines = [json.loads(line) for line in world.log().splitlines()]
-    assert [line.keys() for line in lines] == [USAGE_FIELDS]
+    assert [line.keys() for line in lines] == [{*contract.USAGE, "log"}]
     assert lines[0]["request_id"] == identity
 
 
@@ -163,12 +160,47 @@ def test_a_closed_output_stops_nothing() -> None:
 
 
 def test_text_lines_are_one_line_each() -> None:
-    """The form for people keeps a newline in a value from forging a line."""
+    """The form for people keeps values from forging lines, and terminals from obeying them."""
     lines = io.BytesIO()
     writer = LineWriter(lines)
-    Log(writer, LoggingSettings(format="text")).record("log", {"message": "a\nb", "empty": None})
+    Log(writer, LoggingSettings(format="text")).record(
+        "log", {"message": "a\nb\r\x1b[2J\u2028\ud800 é", "empty": None}
+    )
     writer.close()
-    assert lines.getvalue() == b"log message=a\\nb\n"
+    assert lines.getvalue() == b"log message=a\\nb\\r\\x1b[2J\\u2028\\ud800 \xc3\xa9\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("%d", "SENTINEL"), ("half \ud800 of a pair",)], ids=["args", "unicode"]
+)
+def test_a_message_that_cannot_be_made_fails_nobody(arguments: tuple[str, ...]) -> None:
+    """A library that logs nonsense gets a line, and no exception."""
+    lines = io.BytesIO()
+    writer = LineWriter(lines)
+    LogHandler(Log(writer, LoggingSettings())).handle(
+        logging.LogRecord("library", logging.ERROR, "file.py", 7, arguments[0], arguments[1:], None)
+    )
+    writer.close()
+    message = json.loads(lines.getvalue())["message"]
+    assert message in ("file.py:7 logged a message that cannot be made", "half \\ud800 of a pair")
+
+
+async def test_what_fails_in_the_event_loop_is_logged_without_its_words() -> None:
+    """Asyncio's own message repeats the exception and the arguments of a callback."""
+    lines = io.BytesIO()
+    writer, loop = LineWriter(lines), asyncio.get_running_loop()
+    loop.set_exception_handler(loop_failed)
+    with all_logging_to(Log(writer, LoggingSettings()), LoggingSettings()):
+        loop.call_soon(int, "SENTINEL")
+        await asyncio.sleep(0)
+        loop.call_exception_handler({"message": "Task was destroyed but it is pending!"})
+    writer.close()
+    first, second = map(json.loads, lines.getvalue().splitlines())
+    assert (first["exception"][-1], second["message"]) == (
+        "ValueError",
+        "Task was destroyed but it is pending!",
+    )
+    assert b"SENTINEL" not in lines.getvalue()
 
 
 def test_tenants_beyond_the_bound_share_a_name() -> None:
