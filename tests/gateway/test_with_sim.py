@@ -107,3 +107,29 @@ async def test_reasoning_is_seen_by_policy(world: World, stream: bool) -> None:
             text = await response.text()
         assert ('"reasoning":"' in text) == (key == SEEING)
         assert ": usage" not in text
+
+
+@pytest.mark.parametrize("store", [None, False, True])
+async def test_nothing_is_stored(world: World, store: bool | None) -> None:
+    """``store`` is accepted, echoed as false whole and streamed, and named where it asked for something."""
+    client, more = world.openai(), {} if store is None else {"store": store}
+    raw = await client.responses.with_raw_response.create(model=MODEL, input="Rivers", **more)  # type: ignore[call-overload]
+    assert raw.parse().model_dump()["store"] is False
+    assert raw.headers.get("x-ignored-params") == ("store" if store else None)
+    events: list[Any] = [
+        event
+        async for event in await client.responses.create(model=MODEL, input="Rivers", stream=True, **more)  # type: ignore[call-overload]
+    ]
+    told = [event.response.model_dump()["store"] for event in events if hasattr(event, "response")]
+    assert told == [False, False, False]
+
+
+async def test_ignored_fields_are_named_in_a_header(world: World) -> None:
+    """Each ignored field that was used is named once, with its path."""
+    parts = [{"type": "text", "text": "Hi", "prompt_cache_breakpoint": {"mode": "explicit"}}] * 2
+    messages = [{"role": "user", "name": "ann", "content": parts}] * 2
+    async with world.post({"model": MODEL, "messages": messages, "user": "u1"}) as response:
+        assert response.status == 200
+        assert response.headers["x-ignored-params"] == (
+            "messages[].name,messages[].content[].prompt_cache_breakpoint,user"
+        )
