@@ -80,9 +80,18 @@ def response_object(response: dict[str, Any], asked: Asked) -> dict[str, Any]:
     kept = openai_form.response(response)
     if not asked.see_reasoning:
         kept["output"] = [item for item in kept["output"] if item.get("type") != "reasoning"]
-    for text in _response_texts(kept["output"]):
-        refuse_control_tokens(text)
+    for item in kept["output"]:
+        refuse_tokens_in_item(item)
     return kept
+
+
+def refuse_tokens_in_item(item: dict[str, Any]) -> None:
+    """Raise `HarmonyFault` when an item of a response shows a control token."""
+    texts = [item.get("name"), item.get("arguments")]
+    for part in item.get("content") or []:
+        texts.append(part.get("text"))
+    for text in texts:
+        refuse_control_tokens(text or "")
 
 
 def _says(item: dict[str, Any]) -> bool:
@@ -116,12 +125,5 @@ def _chat_texts(message: dict[str, Any]) -> Iterable[str]:
 
 def _is_empty(choice: dict[str, Any]) -> bool:
     message = choice["message"]
-    return choice["finish_reason"] == "stop" and not message.get("content") and not message.get("tool_calls")
-
-
-def _response_texts(output: list[dict[str, Any]]) -> Iterable[str]:
-    for item in output:
-        yield item.get("name") or ""
-        yield item.get("arguments") or ""
-        for part in item.get("content") or []:
-            yield part.get("text") or ""
+    said = message.get("content") or message.get("tool_calls")
+    return choice["finish_reason"] != "length" and not said

@@ -115,8 +115,8 @@ class ChatStream(StreamFilter):
                 self._suspect = self._guard.feed(channel, text)
         self.answered = self.answered or bool(delta.get("content") or calls)
         finish = choice.get("finish_reason")
-        if finish:
-            self._suspect = False  # nothing follows that could complete a token
+        if finish:  # nothing follows that could complete a token
+            self._suspect = self._guard.end(f"{index}.")
         return bool(finish or calls or any(text for _, text in texts))
 
 

@@ -99,7 +99,7 @@ class ChatEnds:
             return False
         if reason not in _FINISHED:
             self._failure = answer_aborted()
-        elif reason == "stop" and not answered and self._asked.choices == 1:
+        elif reason != "length" and not answered and self._asked.choices == 1:
             self._failure = HarmonyFault("empty")
         elif not _in_a_call(choice, "".join(self._arguments.get(index, (0, []))[1])):
             self._open -= 1

@@ -60,6 +60,12 @@ class ControlTokenGuard:
             self._tails[channel] = tail
         return bool(self._tails)
 
+    def end(self, source: str) -> bool:
+        """Take the end of all texts whose channel begins with ``source``; return as `feed` does."""
+        for channel in [channel for channel in self._tails if channel.startswith(source)]:
+            del self._tails[channel]
+        return bool(self._tails)
+
 
 def _begun(text: str) -> str:
     """Return the end of ``text`` that could grow into a control token; empty when there is none."""

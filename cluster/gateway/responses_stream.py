@@ -8,7 +8,7 @@ streamed; a truncated answer ends as ``response.completed``.
 from typing import Any
 
 from cluster.gateway import openai_form
-from cluster.gateway.answers import response_object, response_usage
+from cluster.gateway.answers import refuse_tokens_in_item, response_object, response_usage
 from cluster.gateway.asked import Asked
 from cluster.gateway.endings import refuse_unfinished_response
 from cluster.gateway.engine_errors import judge_error
@@ -18,6 +18,7 @@ from cluster.gateway.sse import named_event, parse_data
 from cluster.gateway.stream_filter import StreamFilter
 
 _PREAMBLE = frozenset({"response.created", "response.in_progress", "response.queued"})
+_SAYING = frozenset({"response.output_text.delta", "response.function_call_arguments.delta"})
 _FINAL = frozenset({"response.completed", "response.incomplete"})
 
 
@@ -31,6 +32,8 @@ class ResponsesStream(StreamFilter):
         self._indexes: dict[int, int] = {}
         self._hidden: set[int] = set()
         self._items: list[dict[str, Any]] = []
+        self._ended: dict[str, Any] | None = None
+        """The event that ends the last item, until what follows tells how it ended."""
         self._response: dict[str, Any] = {
             "id": f"resp_{request_id}",
             "object": "response",
@@ -87,17 +90,36 @@ class ResponsesStream(StreamFilter):
             refuse_unknown_item(data["item"], self._asked.tools)
             self._items.append(data["item"])
         self._check(data, kind)
-        self._send(data, hold=self._suspect)
+        self._end_item()
+        if kind == "response.output_item.done":
+            self._ended = data
+        else:
+            self._send(data, hold=self._suspect)
+
+    def _end_item(self, final: list[dict[str, Any]] | None = None) -> None:
+        """Send the end of the last item, with its status in the ``final`` output if that is known.
+
+        VLLM calls every streamed item completed, also one that the limit cut.
+        """
+        if self._ended is None:
+            return
+        item = self._ended["item"]
+        for known in final or ():
+            if known.get("id") == item.get("id") and known.get("status"):
+                item["status"] = known["status"]
+        self._send(self._ended)
+        self._ended = None
 
     def _check(self, data: dict[str, Any], kind: str) -> None:
         item, delta = data.get("item") or {}, data.get("delta")
         if isinstance(delta, str):
             self._suspect = self._guard.feed(str(data.get("item_id")), delta)
-        elif kind.endswith(".done"):
-            self._suspect = False  # the text is whole: nothing follows that could complete a token
-        for text in (item.get("name"), item.get("arguments"), data.get("text"), data.get("arguments")):
+        elif kind.endswith(".done"):  # the text is whole: nothing follows that could complete a token
+            self._suspect = self._guard.end(str(data.get("item_id") or item.get("id")))
+        refuse_tokens_in_item(item)
+        for text in ((data.get("part") or {}).get("text"), data.get("text"), data.get("arguments")):
             refuse_control_tokens(text or "")
-        said = kind in ("response.output_text.delta", "response.function_call_arguments.delta")
+        said = bool(delta) and kind in _SAYING
         self.answered = self.answered or said or item.get("type") == "function_call"
 
     def _finish(self, data: dict[str, Any]) -> None:
@@ -106,6 +128,7 @@ class ResponsesStream(StreamFilter):
         response = response_object(data["response"], self._asked)
         refuse_unfinished_response(response, says=self.answered)
         self._name_as_streamed(response["output"])
+        self._end_item(response["output"])
         kind = "response.incomplete" if response.get("status") == "incomplete" else "response.completed"
         self._send(data | {"type": kind, "response": response})
         self.done = True

@@ -132,6 +132,20 @@ def test_text_that_only_looks_like_a_control_token_passes(pieces: list[str]) -> 
     assert text(out) == "".join(pieces)
 
 
+def test_the_end_of_one_choice_does_not_show_a_token_of_another() -> None:
+    """What is held back of one choice stays so while the other ends."""
+    _, seen = filtered(choices=2)
+    out = b""
+    with pytest.raises(HarmonyFault):
+        for event in (
+            chunk({"content": "b"}, index=1), chunk({"content": "<|"}), chunk({}, finish="stop", index=1),
+            chunk({"content": "end|>"}),
+        ):  # fmt: skip
+            seen.feed(event)
+            out += seen.take()
+    assert text(out) == "b"
+
+
 def test_control_tokens_in_arguments_are_caught() -> None:
     """A call's arguments are watched as well."""
     with pytest.raises(HarmonyFault) as caught:
@@ -162,10 +176,11 @@ def test_tool_calls_pass() -> None:
     assert seen.answered
 
 
-def test_an_empty_answer_is_a_fault() -> None:
-    """Finish ``stop`` without content or call is a fault of the model's."""
+@pytest.mark.parametrize("finish", ["stop", "tool_calls"])
+def test_an_empty_answer_is_a_fault(finish: str) -> None:
+    """An end without content or call is a fault of the model's."""
     with pytest.raises(HarmonyFault) as caught:
-        filtered(ROLE, FINISH, usage_chunk())
+        filtered(ROLE, chunk({}, finish=finish), usage_chunk())
     assert caught.value.kind == "empty"
 
 

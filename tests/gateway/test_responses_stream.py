@@ -132,6 +132,24 @@ def test_a_truncated_answer_ends_as_incomplete() -> None:
     assert seen.done
 
 
+def test_the_item_that_the_limit_cuts_is_incomplete() -> None:
+    """Its ``done`` events come, its status is the final one."""
+    call = {"type": "function_call", "id": "fc_s", "call_id": "c", "name": "f", "arguments": '{"a'}
+    call_done = {
+        "type": "response.output_item.done",
+        "output_index": 2,
+        "item": {**call, "status": "completed"},
+    }
+    whole, half = {**message("m"), "status": "completed"}, {**call, "id": "fc_f", "status": "incomplete"}
+    final = {"type": "response.completed", "response": response(whole, half, status="incomplete")}
+    events, _ = filtered([CREATED, *ANSWER, added(2, {**call, "arguments": ""}), call_done, final])
+    done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert [(item["id"], item.get("status")) for item in done] == [("msg_s", None), ("fc_s", "incomplete")]
+    assert kinds(events)[-2:] == ["output_item.done", "incomplete"]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert [item["id"] for item in events[-1]["response"]["output"]] == ["msg_s", "fc_s"]
+
+
 def test_the_opening_waits_for_what_follows() -> None:
     """Until the engine has generated something a failure keeps its own status."""
     events, seen = filtered([CREATED, PROGRESS])
@@ -176,7 +194,9 @@ def test_an_aborted_answer_has_not_ended(begun: list[Event], final: Event) -> No
 
 @pytest.mark.parametrize("events", [
     [delta(0, "<|end|>")], [delta(0, "<|"), delta(0, "start|>")],
-    [added(0, {"type": "function_call", "id": "f", "name": "to<|end|>", "arguments": ""})],
+    [added(0, {"type": "function_call", "id": "f", "name": "f", "arguments": "<|end|>"})],
+    [{"type": "response.content_part.done", "part": {"type": "output_text", "text": "<|end|>"}}],
+    [{"type": "response.output_item.done", "output_index": 0, "item": message("m", "<|end|>")}],
 ])  # fmt: skip
 def test_control_tokens_never_reach_a_client(events: list[Event]) -> None:
     """Control tokens, split or not, in text or in a name, are faults."""
@@ -196,6 +216,13 @@ def test_a_call_of_no_tool_is_a_fault(item: Event, streamed: bool) -> None:
     with pytest.raises(HarmonyFault) as caught:
         filtered([CREATED, *([added(0, item)] if streamed else [*ANSWER, final])])
     assert caught.value.kind == "unknown_tool"
+
+
+def test_an_unfinished_suspicion_ends_with_its_item() -> None:
+    """A text that ends in what may begin a control token holds nothing of the next item back."""
+    ended = {"type": "response.output_text.done", "output_index": 0, "item_id": "msg_s", "text": "a <"}
+    events, _ = filtered([CREATED, delta(0, "a <"), ended, delta(1, "b", identity="msg_t")])
+    assert [event.get("delta") for event in events] == [None, "a <", None, "b"]
 
 
 def test_text_that_only_looks_like_a_control_token_passes() -> None:

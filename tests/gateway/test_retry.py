@@ -199,6 +199,22 @@ async def test_what_an_aborted_attempt_generated_is_wasted(world: World) -> None
     assert (line["outcome"], line["tokens"]["wasted"], line["settled"]) == ("completed", 5, 15)
 
 
+@pytest.mark.parametrize("body", [
+    completion(None), completion("", finish="tool_calls"), completion("a<|channel|>b"),
+])  # fmt: skip
+async def test_a_bad_answers_tokens_are_wasted_and_not_billed(world: World, body: dict[str, Any]) -> None:
+    """Of two attempts the client pays for the good one; of two bad ones it pays nothing."""
+    world.upstream.then(respond(200, body), respond(200, completion()), respond(200, body))
+    for status, wasted, settled in ((200, 5, 15), (502, 10, 0)):
+        async with world.post() as response:
+            assert response.status == status
+        line = await world.usage()
+        assert (line["tokens"]["wasted"], line["settled"], line["attempts"]) == (wasted, settled, 2)
+    assert world.ledger.settled == [15, 0]
+    tokens = 'gptoss_tokens_total{effort="medium",kind="wasted",model="gpt-oss-120b",tenant="acme"}'
+    assert world.metric(tokens) == 15
+
+
 async def test_an_abort_is_no_sign_of_poison(world: World) -> None:
     """A rolling update can stop two replicas in turn; the requests they had are not refused for it."""
     world.upstream.then(*[respond(200, completion("Hel", finish="abort"))] * 2, respond(200, completion()))
