@@ -1,8 +1,6 @@
 """Facts about tokens: a good one is its caller, and everything else is nobody, whatever it says of itself."""
 
 import asyncio
-import base64
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,7 +9,6 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,8 +18,9 @@ from cluster.stores import tokens as module
 from cluster.stores.jwks import MAX_STALE_S, Jwks
 from cluster.stores.key_index import KeyIndex
 from cluster.stores.tokens import LEEWAY_S, MAX_TOKEN_BYTES, Issuer, Tokens
-from tests.stores.issuer import AUDIENCE, ISSUER, claims, jwk, jwks, private_key, token
+from tests.stores.issuer import AUDIENCE, ISSUER, jwk, jwks, private_key, token
 from tests.stores.vaults import MemoryVault
+from tests.stores.wrong_tokens import WRONG, encoded
 
 LIMITS = RateLimits(requests_per_min=1)
 NOW = datetime.now(UTC)
@@ -112,119 +110,7 @@ def test_a_clock_that_differs_a_little(world: World) -> None:
     assert world.tokens.find(token(nbf=now + LEEWAY_S - 10, iat=now + LEEWAY_S - 10)) is not None
 
 
-def encoded(part: Any) -> str:
-    """Return one part of a token."""
-    data = part if isinstance(part, bytes) else json.dumps(part).encode()
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def forged(header: dict[str, Any], signature: str = "") -> str:
-    """Return a token with this header, good claims, and a signature that is none."""
-    return f"{encoded(header)}.{encoded(claims())}.{signature}"
-
-
-def signed(header: dict[str, Any], payload: Any) -> str:
-    """Return a token with a good signature over whatever it holds."""
-    data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return jwt.api_jws.encode(data, private_key("k1"), "RS256", header)
-
-
-def signed_with_the_public_key() -> str:
-    """Return the classic confusion: HS256 under the public key, which everybody has."""
-    public = private_key("k1").public_key()
-    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    signing = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
-    head = f"{encoded({'alg': 'HS256', 'typ': 'JWT', 'kid': 'k1'})}.{encoded(claims())}"
-    return f"{head}.{encoded(signing.sign(head.encode(), pem))}"
-
-
-def own_key(**header: Any) -> str:
-    """Return a token signed with an attacker's key that its header names in some way."""
-    return token(private_key("attacker"), headers=header)
-
-
-def changed(part: int) -> str:
-    """Return a good token with another byte in one of its parts."""
-    parts = token().split(".")
-    middle = len(parts[part]) // 2
-    parts[part] = (
-        parts[part][:middle] + ("A" if parts[part][middle] != "A" else "B") + parts[part][middle + 1 :]
-    )
-    return ".".join(parts)
-
-
-BAD: dict[str, Callable[[], str]] = {
-    "alg none": lambda: forged({"alg": "none", "typ": "JWT", "kid": "k1"}),
-    "alg None": lambda: forged({"alg": "None", "typ": "JWT", "kid": "k1"}),
-    "alg missing": lambda: forged({"typ": "JWT", "kid": "k1"}),
-    "alg a list": lambda: forged({"alg": ["RS256"], "kid": "k1"}),
-    "HS256 under the public key": signed_with_the_public_key,
-    "an algorithm that is not allowed": lambda: token(algorithm="RS512"),
-    "another key's algorithm": lambda: token(private_key("e1", "EC"), "ES256"),
-    "wrong issuer": lambda: token(iss="https://login.example.com/realms/other"),
-    "issuer with a slash more": lambda: token(iss=ISSUER + "/"),
-    "beginning of the issuer": lambda: token(iss=ISSUER[:-1]),
-    "issuer a list": lambda: signed({"kid": "k1"}, {**claims(), "iss": [ISSUER]}),
-    "claims a list": lambda: signed({"kid": "k1"}, [claims()]),
-    "claims deep": lambda: signed({"kid": "k1"}, b"[" * 3000),
-    "claims no JSON": lambda: signed({"kid": "k1"}, b"{"),
-    "no issuer": lambda: token(iss=None),
-    "wrong audience": lambda: token(aud="another-service"),
-    "audience a list": lambda: token(aud=[AUDIENCE]),
-    "audience a list of several": lambda: token(aud=["account", AUDIENCE]),
-    "no audience": lambda: token(aud=None),
-    "no expiry": lambda: token(exp=None),
-    "expired": lambda: token(exp=int(time.time()) - LEEWAY_S - 5),
-    "expiry a word": lambda: token(exp="tomorrow"),
-    "expiry endless": lambda: token(exp=float("inf")),
-    "not yet good": lambda: token(nbf=int(time.time()) + LEEWAY_S + 30),
-    "from the future": lambda: token(iat=int(time.time()) + LEEWAY_S + 30),
-    "no subject": lambda: token(sub=None),
-    "subject empty": lambda: token(sub=""),
-    "subject with a line's end": lambda: token(sub="svc\nadmin"),
-    "subject too long": lambda: token(sub="x" * 256),
-    "no tenant": lambda: token(tenant=None),
-    "unknown tenant": lambda: token(tenant="nobody"),
-    "tenant a path": lambda: token(tenant="../ads"),
-    "critical header": lambda: token(headers={"crit": ["exp"], "exp": 1}),
-    "critical header that PyJWT knows": lambda: token(headers={"crit": ["b64"], "b64": True}),
-    "payload not encoded": lambda: forged({"alg": "RS256", "kid": "k1", "b64": False, "crit": ["b64"]}),
-    "compressed": lambda: token(headers={"zip": "DEF"}),
-    "encrypted": lambda: f"{encoded({'alg': 'RSA-OAEP', 'enc': 'A256GCM', 'kid': 'k1'})}.a.b.c.d",
-    "a token in a token": lambda: token(headers={"cty": "JWT"}),
-    "another type": lambda: token(headers={"typ": "logout+jwt"}),
-    "no key id": lambda: signed({}, claims()),
-    "unknown key id": lambda: token(headers={"kid": "k2"}),
-    "key id a path": lambda: token(headers={"kid": "../../../dev/null"}),
-    "key id SQL": lambda: token(headers={"kid": "k1' UNION SELECT 'x"}),
-    "key id empty": lambda: token(headers={"kid": ""}),
-    "key id a number": lambda: forged({"alg": "RS256", "kid": 1}, "x"),
-    "key id a list": lambda: forged({"alg": "RS256", "kid": ["k1"]}, "x"),
-    "key id endless": lambda: token(headers={"kid": "k" * 5000}),
-    "a stranger's key": own_key,
-    "a stranger's key by jku": lambda: own_key(jku="https://attacker.example/jwks"),
-    "a stranger's key by x5u": lambda: own_key(x5u="https://attacker.example/x509"),
-    "a stranger's key by jwk": lambda: own_key(jwk=jwk("attacker")),
-    "a stranger's key by x5c": lambda: own_key(x5c=["MIIB"]),
-    "header changed": lambda: changed(0),
-    "claims changed": lambda: changed(1),
-    "signature changed": lambda: changed(2),
-    "no signature": lambda: token().rpartition(".")[0] + ".",
-    "two parts": lambda: token().rpartition(".")[0],
-    "four parts": lambda: token() + ".x",
-    "dots": lambda: "..",
-    "a dot": lambda: ".",
-    "header a list": lambda: f"{encoded([])}.{encoded(claims())}.x",
-    "header deep": lambda: f"{encoded(b'[' * 3000)}.a.b",
-    "header no JSON": lambda: f"{encoded(b'{')}.a.b",
-    "header no text": lambda: f"{encoded(bytes(range(200, 250)))}.a.b",
-    "too long": lambda: token(pad="x" * MAX_TOKEN_BYTES),
-    "much too long": lambda: "a." * 500_000,
-    "not ASCII": lambda: token() + "é",
-}
-
-
-@pytest.mark.parametrize("make", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("make", WRONG.values(), ids=WRONG)
 def test_anything_else_is_nobody(world: World, make: Callable[[], str]) -> None:
     """Whatever is wrong with a token, it finds nobody, however often, and a good one finds its caller."""
     bad = make()
@@ -316,10 +202,10 @@ def test_an_unknown_key_asks_for_a_reading(world: World, monkeypatch: pytest.Mon
     asked: list[int] = []
     monkeypatch.setattr(world.issuer.keys, "want", lambda: asked.append(1))
     for bad in ("alg none", "key id a path", "encrypted", "signature changed", "wrong issuer", "too long"):
-        world.tokens.find(BAD[bad]())
+        world.tokens.find(WRONG[bad]())
     assert len(asked) <= 2  # "alg none" and the path name keys that are not there
     asked.clear()
-    world.tokens.find(BAD["unknown key id"]())
+    world.tokens.find(WRONG["unknown key id"]())
     assert asked == [1]
 
 
@@ -389,7 +275,7 @@ async def test_two_issuers(world: World, tmp_path: Path) -> None:
 def test_nothing_of_a_token_is_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """No part of a token shows in a log, good or bad."""
     caplog.set_level(0)
-    for make in BAD.values():
+    for make in WRONG.values():
         world.tokens.find(make())
     world.tokens.find(token())
     assert caplog.records == []
