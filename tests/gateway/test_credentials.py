@@ -1,10 +1,12 @@
-"""Tokens of an issuer over HTTP: a good one is its tenant, and a wrong one gets what a wrong key gets."""
+"""Keys and tokens over HTTP: a good token is its tenant, and everything wrong gets one answer."""
 
 import io
 import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from cluster.core.keys import RANDOM_BYTES, mint
 from cluster.gateway.logs import LineWriter, Log
 from cluster.gateway.server import assemble
 from cluster.settings import LoggingSettings, parse
+from cluster.stores import admin
+from cluster.stores.key_files import KeyDirectory
 from tests.gateway.conftest import chat_body, serving
 from tests.gateway.raw import Answer, connect
-from tests.gateway.test_server import CREATED, document
+from tests.gateway.test_server import CREATED, PEPPER, document
 from tests.gateway.upstream import Upstream, completion, respond
 from tests.stores.issuer import AUDIENCE, ISSUER, jwk, jwks, token
 from tests.stores.wrong_tokens import WRONG
@@ -38,6 +42,10 @@ OF_EACH_ANSWER = {"x-request-id", "openai-processing-ms", "date"}
 """Headers that no two answers share."""
 UNSENDABLE = {"much too long": 431}
 """Wrong tokens that no head has room for, and their status."""
+WRONG_KEYS = (
+    "revoked", "expired", "rotated away", "another secret", "without tenant", "too short", "no key", "",
+)  # fmt: skip
+"""Kinds of wrong keys; `wrong_keys` makes one of each."""
 
 
 @dataclass
@@ -49,6 +57,8 @@ class World:
     upstream: Upstream
     writer: LineWriter
     lines: io.BytesIO
+    keys: dict[str, str]
+    """A wrong key of each kind."""
 
     async def ask(self, credential: str, *, source: str | None = None) -> Answer:
         """Ask with a credential, from an address of loopback."""
@@ -75,13 +85,14 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     made = document(folder, await upstream.start())
     made["auth"]["jwt"] = [trusted(folder)]
     (folder / "keys" / "tenant.ads.json").write_text(json.dumps(TENANT))
+    keys = wrong_keys(folder / "keys")
     writer = LineWriter(lines)
     gateway = assemble(parse(made, origin="test"), Log(writer, LoggingSettings()))
     assert gateway.identity.tokens is not None
     for issuer in gateway.identity.tokens.issuers:
         await issuer.keys.refresh()
     async with serving(gateway.app, None, gateway.refusing) as url, aiohttp.ClientSession() as http:
-        yield World(url, http, upstream, writer, lines)
+        yield World(url, http, upstream, writer, lines, keys)
     await gateway.engines.close()
     await upstream.stop()
     writer.close()
@@ -97,6 +108,33 @@ def trusted(folder: Path) -> dict[str, Any]:
         "jwks": {"file": str(folder / "jwks.json")},
         "claims": {"tenant": "tenant", "grants": GRANTS},
     }
+
+
+def wrong_keys(directory: Path) -> dict[str, str]:
+    """Make a wrong key of each kind; the records of those that were once good are in ``directory``."""
+    vault, now = KeyDirectory(directory), datetime.now(UTC)
+    past = now - timedelta(days=2)
+    create = partial(admin.create_key, vault, pepper=PEPPER)
+    admin.set_tenant(vault, "gone", now=now)
+    made = {name: create("ads", now=now) for name in ("revoked", "rotated away", "another secret")}
+    made["expired"] = create("ads", now=past, expires_at=past + timedelta(days=1))
+    made["without tenant"] = create("gone", now=now)
+    admin.revoke_key(vault, made["revoked"].record.id, now=now)
+    admin.rotate_key(vault, made["rotated away"].record.id, pepper=PEPPER, now=now, keep_old_s=0)
+    (directory / "tenant.gone.json").unlink()
+    other = mint(os.urandom(RANDOM_BYTES), key_id=made["another secret"].record.id)
+    keys = {name: one.key for name, one in made.items()}
+    return {**keys, "another secret": other, "too short": other[:-1], "no key": "sk-proj-abc", "": ""}
+
+
+@shared_loop
+@pytest.mark.parametrize("name", WRONG_KEYS)
+async def test_every_wrong_key_gets_one_answer(world: World, name: str) -> None:
+    """Status, body and headers are the same to the byte, whether or not a key was ever good."""
+    source = f"127.2.1.{WRONG_KEYS.index(name) + 1}"  # failures are counted by address
+    unknown = await world.ask(mint(os.urandom(RANDOM_BYTES)), source=source)
+    answer = await world.ask(world.keys[name], source=source)
+    assert (answer.status, answer.body, plain(answer)) == (401, unknown.body, plain(unknown))
 
 
 @shared_loop
