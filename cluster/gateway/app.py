@@ -1,4 +1,4 @@
-"""The gateway's public face: bare ASGI, because every wrapper costs on every streamed chunk.
+"""The gateway's public face: routes, and what stands around every request.
 
 Around the routes stand two layers, outermost first: `_recorded` opens and closes the record of a request,
 `_translated` turns every failure into OpenAI's error body. Paths are matched as the bytes that the client
@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from cluster.core.accounting import Outcome
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.flow import Director
+from cluster.gateway.http_cycle import App, Cycle
 from cluster.gateway.http_errors import BadRequest, ClientGone, RequestFailed, failure_of
 from cluster.gateway.models import Models
 from cluster.gateway.ports import Caller
@@ -25,7 +26,7 @@ from cluster.gateway.wire import PATHS
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Exchange, Reply, Receive], Awaitable[None]]
+Handler = Callable[[Exchange, Reply, Cycle], Awaitable[None]]
 _MODELS = b"/v1/models"
 _AFTER_COMMIT = {
     Outcome.UPSTREAM_FAILED: Outcome.UPSTREAM_BROKEN,
@@ -35,17 +36,17 @@ _AFTER_COMMIT = {
 """What an outcome is called once the response has begun."""
 
 
-def build(director: Director, models: Models, *, now: Callable[[], float]) -> ASGIApp:
-    """Return the ASGI application; ``now`` is the monotonic clock, in seconds."""
+def build(director: Director, models: Models, *, now: Callable[[], float]) -> App:
+    """Return the application; ``now`` is the monotonic clock, in seconds."""
     handler = _translated(_Routes(director, models))
     return _recorded(handler, director.telemetry, now)
 
 
-def build_refusing(telemetry: Telemetry, *, now: Callable[[], float]) -> Callable[[RequestFailed], ASGIApp]:
+def build_refusing(telemetry: Telemetry, *, now: Callable[[], float]) -> Callable[[RequestFailed], App]:
     """Return what makes the application of one request that is refused before it reaches a route."""
 
-    def refusing(failure: RequestFailed) -> ASGIApp:
-        async def refuse(_exchange: Exchange, _reply: Reply, _receive: Receive) -> None:
+    def refusing(failure: RequestFailed) -> App:
+        async def refuse(_exchange: Exchange, _reply: Reply, _cycle: Cycle) -> None:
             raise failure
 
         return _recorded(_translated(refuse), telemetry, now)
@@ -53,11 +54,11 @@ def build_refusing(telemetry: Telemetry, *, now: Callable[[], float]) -> Callabl
     return refusing
 
 
-def _recorded(handler: Handler, telemetry: Telemetry, now: Callable[[], float]) -> ASGIApp:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+def _recorded(handler: Handler, telemetry: Telemetry, now: Callable[[], float]) -> App:
+    async def app(scope: Scope, _receive: Receive, cycle: Cycle) -> None:
         exchange = telemetry.open(scope)
         try:
-            await handler(exchange, Reply(exchange, send, now), receive)
+            await handler(exchange, Reply(exchange, cycle, now), cycle)
         except asyncio.CancelledError:
             exchange.outcome = Outcome.ABORTED_SHUTDOWN
             raise
@@ -68,9 +69,9 @@ def _recorded(handler: Handler, telemetry: Telemetry, now: Callable[[], float]) 
 
 
 def _translated(handler: Handler) -> Handler:
-    async def translated(exchange: Exchange, reply: Reply, receive: Receive) -> None:
+    async def translated(exchange: Exchange, reply: Reply, cycle: Cycle) -> None:
         try:
-            await handler(exchange, reply, receive)
+            await handler(exchange, reply, cycle)
             exchange.outcome = Outcome.COMPLETED
             return
         except Exception as error:
@@ -81,7 +82,7 @@ def _translated(handler: Handler) -> Handler:
             failure.outcome = _AFTER_COMMIT.get(failure.outcome, failure.outcome)
         exchange.outcome = failure.outcome
         if not isinstance(failure, ClientGone):
-            await reply.fail(failure)
+            reply.fail(failure)
 
     return translated
 
@@ -98,17 +99,17 @@ class _Routes:
         posts = {path.encode(): partial(self.director, endpoint) for endpoint, path in PATHS.items()}
         object.__setattr__(self, "posts", posts)
 
-    async def __call__(self, exchange: Exchange, reply: Reply, receive: Receive) -> None:
+    async def __call__(self, exchange: Exchange, reply: Reply, cycle: Cycle) -> None:
         path, method = exchange.scope["raw_path"], exchange.scope["method"]
         if path in self.posts:
             _require(method, "POST")
-            await self.posts[path](exchange, reply, receive)
+            await self.posts[path](exchange, reply, cycle)
         elif path == _MODELS:
             _require(method, "GET")
-            await reply.whole(200, self.models.listing(self._caller(exchange)))
+            reply.whole(200, self.models.listing(self._caller(exchange)))
         elif path.startswith(_MODELS + b"/"):
             _require(method, "GET")
-            await reply.whole(200, self.models.retrieve(exchange, self._caller(exchange)))
+            reply.whole(200, self.models.retrieve(exchange, self._caller(exchange)))
         else:
             raise BadRequest("There is nothing at this URL.", code="unknown_url", status=404)
 

@@ -1,7 +1,7 @@
 """A chat stream on its way to the client: what passes, what is dropped, what is held back.
 
 Most events are one piece of content and pass as the bytes they are: a few ``find`` calls tell them from the
-others.
+others. All of one stream differ in their text alone, so what stands around it is looked at once.
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ from cluster.gateway.openai_form import clean_chunk, trim_chunk
 from cluster.gateway.sse import DONE, data_event, parse_data
 from cluster.gateway.stream_filter import StreamFilter
 
+_CONTENT = b'"content":"'
 _REASONING_KEYS = ("reasoning", "reasoning_content")
 
 
@@ -24,6 +25,18 @@ class ChatStream(StreamFilter):
     def __init__(self, asked: Asked) -> None:
         super().__init__()
         self._asked, self._ends = asked, ChatEnds(asked)
+        self._before, self._after, self._end = b"", b"", b""
+        """What stood around the text of the last plain event, and its end as the client gets it."""
+
+    def known(self, chunk: bytes) -> bytes:
+        """Return what the client sees of a chunk that is one plain event like the last, else nothing."""
+        before, after = self._before, self._after
+        if not (before and chunk.startswith(before) and chunk.endswith(after)):
+            return b""
+        text = chunk[len(before) : -len(after)]
+        if b'"' in text or b"<" in text or b"\\u" in text or self._suspect or self._held:
+            return b""
+        return b"%b%b%b" % (before, text, self._end)
 
     def failure_event(self, failure: RequestFailed) -> bytes:
         """Return the event that ends a stream that has begun and cannot go on."""
@@ -31,16 +44,26 @@ class ChatStream(StreamFilter):
 
     def _event(self, event: bytes) -> None:
         self.started = True
-        event = trim_chunk(event)
-        if event == DONE:
+        trimmed = trim_chunk(event)
+        if trimmed == DONE:
             self._ends.close()
-            self._emit(event)
+            self._emit(trimmed)
             self.done = True
-        elif self._plain(event):
-            self.answered = self.answered or b'"content":"' in event
-            self._emit(event)
+        elif self._plain(trimmed):
+            self._learn(event, trimmed)
+            self._emit(trimmed)
         else:
-            self._inspect(event)
+            self._inspect(trimmed)
+
+    def _learn(self, event: bytes, trimmed: bytes) -> None:
+        """Note what stands around the text of a plain event, if it is one."""
+        start = event.find(_CONTENT) + len(_CONTENT)
+        if start < len(_CONTENT):
+            return
+        self.answered = True
+        end = event.find(b'"', start)
+        self._before, self._after = event[:start], event[end:]
+        self._end = trimmed[end:]
 
     def _plain(self, event: bytes) -> bool:
         """Whether ``event`` is content of the answer and nothing else.
@@ -50,6 +73,7 @@ class ChatStream(StreamFilter):
         return not (
             self._suspect
             or b"<" in event
+            or b"\\u" in event  # which may be any character
             or b'"reasoning' in event
             or b'"finish_reason":"' in event
             or b'"role"' in event

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from functools import partial
 
-from starlette.types import Receive
-
 from cluster.core.limits import Ask, Refusal
 from cluster.core.request import Endpoint, ParsedRequest
 from cluster.gateway.admission import Gate
 from cluster.gateway.auth import Authenticator
 from cluster.gateway.exchange import Exchange
+from cluster.gateway.http_cycle import Cycle
 from cluster.gateway.http_errors import LimitReached
 from cluster.gateway.intake import read_request
 from cluster.gateway.plan import Plan, plan
@@ -36,15 +35,15 @@ class Director:
     relays: RelaySettings
     telemetry: Telemetry
 
-    async def __call__(self, endpoint: Endpoint, exchange: Exchange, reply: Reply, receive: Receive) -> None:
+    async def __call__(self, endpoint: Endpoint, exchange: Exchange, reply: Reply, cycle: Cycle) -> None:
         """Answer the client. Raises `RequestFailed` or `InvalidRequest`."""
         caller = exchange.caller = self.authenticate(exchange.scope)
         request = exchange.request = await read_request(
-            endpoint, exchange.scope, receive, limit=self.settings.gateway.max_body_bytes
+            cycle, endpoint, limit=self.settings.gateway.max_body_bytes
         )
         decided = exchange.plan = plan(self.settings, caller, request, now_epoch_s=exchange.arrived_epoch_s)
         owned = await self._reserve(exchange, caller, decided)
-        await owned.run(partial(self._serve, exchange, request, decided, reply), receive)
+        await owned.run(partial(self._serve, exchange, request, decided, reply), cycle)
 
     async def _reserve(self, exchange: Exchange, caller: Caller, decided: Plan) -> Owned:
         ask = Ask(
@@ -64,4 +63,4 @@ class Director:
         self, exchange: Exchange, request: ParsedRequest, decided: Plan, reply: Reply, owned: Owned
     ) -> None:
         with self.gate.admit(owned), self.telemetry.in_flight(decided):
-            await Relay(self.relays, exchange, request, decided, reply).run(owned)
+            await Relay(self.relays, exchange, request, decided, reply).run()

@@ -22,6 +22,10 @@ HIGH_WATER_BYTES = 256 * 1024
 _INFORMATIONAL, _SWITCHING = range(100, 200), 101
 
 
+Sink = Callable[[bytes], bool]
+"""Takes a piece of a body; returns whether it wants more."""
+
+
 class Unreachable(Exception):  # noqa: N818  what the peer is
     """No connection could be made."""
 
@@ -49,6 +53,9 @@ class Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._held_bytes = 0
         self._paused = self._headed = self._framed = self._whole = self._reusable = False
+        self._sink: Sink | None = None
+        self._sink_error: Exception | None = None
+        self._between_chunks = False
         self._parser: _Parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
@@ -63,7 +70,7 @@ class Connection(asyncio.Protocol):
     async def request(self, head: bytes, body: bytes) -> None:
         """Send a request and wait for the head of its answer. Raises `ConnectionBroken`."""
         self.headers = {}
-        self._headed = self._framed = self._whole = self._reusable = False
+        self._headed = self._framed = self._whole = self._reusable = self._between_chunks = False
         self._transport.write(head + body)
         while not self._headed:
             await self._wait()
@@ -74,14 +81,24 @@ class Connection(asyncio.Protocol):
             if self._whole:
                 return b""
             await self._wait()
-        parts = self._parts
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
-        self._held_bytes = 0
-        if self._paused:
-            self._paused = False
-            self._transport.resume_reading()
-        return data
+        return self._take()
+
+    async def pour(self, sink: Sink) -> bool:
+        """Give ``sink`` what comes of the body as it comes, until it wants no more or the body ends.
+
+        Returns whether the body has ended. Raises `ConnectionBroken`, and what ``sink`` raises.
+        """
+        self._sink, self._sink_error = sink, None
+        try:
+            if self._parts:
+                self._pour(self._take())
+            while self._sink is not None and not self._whole:
+                await self._wait()
+        finally:
+            self._sink = None
+        if self._sink_error is not None:
+            raise self._sink_error
+        return self._whole and not self._parts
 
     def leave(self) -> None:
         """Be done with the answer: keep the connection if it can serve again, else cut it."""
@@ -102,12 +119,18 @@ class Connection(asyncio.Protocol):
         self._transport, self.open = cast(asyncio.Transport, transport), True  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
-        """Parse."""
+        """Parse, unless it is one chunk and all of it, as engines write each event of a stream."""
+        if self._between_chunks and self._sink is not None and (body := _one_chunk(data)):
+            self._pour(body)
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self.cut()
-        if self._held_bytes > HIGH_WATER_BYTES and not self._paused and self.open:
+        if self._sink is not None:
+            if self._parts:
+                self._pour(self._take())
+        elif self._held_bytes > HIGH_WATER_BYTES and not self._paused and self.open:
             self._paused = True
             self._transport.pause_reading()
         self._wake()
@@ -137,7 +160,16 @@ class Connection(asyncio.Protocol):
             self.headers.clear()
             return
         self.status, self._headed = status, True
-        self._framed = b"content-length" in self.headers or b"transfer-encoding" in self.headers
+        self._between_chunks = b"transfer-encoding" in self.headers
+        self._framed = self._between_chunks or b"content-length" in self.headers
+
+    def on_chunk_header(self) -> None:
+        """Begin a chunk."""
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        """End a chunk."""
+        self._between_chunks = not self._whole
 
     def on_body(self, data: bytes) -> None:
         """Hold a part of the body."""
@@ -148,6 +180,26 @@ class Connection(asyncio.Protocol):
         """Note the end of the answer."""
         if self._headed:
             self._whole, self._reusable = True, self._parser.should_keep_alive()
+
+    def _take(self) -> bytes:
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._held_bytes = 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    def _pour(self, data: bytes) -> None:
+        assert self._sink is not None
+        try:
+            if self._sink(data):
+                return
+        except Exception as error:
+            self._sink_error = error
+        self._sink = None
+        self._wake()
 
     async def _wait(self) -> None:
         if not self.open:
@@ -230,3 +282,16 @@ class Client:
     def _keep(self, connection: Connection) -> None:
         connection.idle_since_s = asyncio.get_running_loop().time()
         self._idle.append(connection)
+
+
+def _one_chunk(data: bytes) -> bytes:
+    """Return the body of ``data`` that is one chunk of a body and all of it; empty for anything else."""
+    line = data.find(b"\r\n", 0, 12)
+    size = data[:line]
+    if line > 0 and size.isalnum() and data.endswith(b"\r\n"):
+        try:
+            if int(size, 16) == len(data) - line - 4:
+                return data[line + 2 : -2]
+        except ValueError:
+            pass  # the parser says what is wrong with it
+    return b""

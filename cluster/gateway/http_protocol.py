@@ -13,18 +13,18 @@ request that arrives whole costs no timer.
 import asyncio
 import math
 import re
+from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
-from starlette.types import ASGIApp
-from uvicorn._types import ASGI3Application, ASGIVersions
+from starlette.types import Scope
+from uvicorn._types import ASGIVersions
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from cluster.gateway.http_cycle import Cycle
+from cluster.gateway.http_cycle import App, Cycle
 from cluster.gateway.http_errors import BadRequest, RequestFailed
 from cluster.settings import HttpSettings
 
@@ -42,7 +42,7 @@ LINGER_S = 2.0
 """Seconds for which what still arrives is thrown away after a last answer. Closing at once would reset the
 connection of a client that is still sending, and lose it the answer."""
 
-Refusing = Callable[[RequestFailed], ASGIApp]
+Refusing = Callable[[RequestFailed], App]
 """Makes the application that answers, counts and logs one refused request."""
 
 _IDLE, _HEAD, _BODY = range(3)
@@ -88,6 +88,8 @@ class HardenedProtocol(HttpToolsProtocol):
         """Whether all that arrives is thrown away."""
         self._latest: Cycle | None = None
         self._running: Cycle | None = None
+        self._queue: deque[tuple[Cycle, App]] = deque()
+        """Requests behind the one being answered."""
         self.deadline_s = math.inf
         """Loop time at which patience with the client ends."""
 
@@ -101,10 +103,21 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; what runs learns of it, and what waits never begins."""
-        self.pipeline.clear()
+        self._queue.clear()
+        self.connections.discard(self)
+        self.flow.resume_writing()
         if self._running is not None:
             self._running.leave()
-        super().connection_lost(exc)
+        if exc is None:
+            self.transport.close()
+        self.parser = None  # type: ignore[assignment]  # it refers back to this
+
+    def shutdown(self) -> None:
+        """Close once the answer that is due is out."""
+        if self._latest is None or self._latest.response_complete:
+            self.transport.close()
+        else:
+            self._latest.keep_alive = False
 
     def eof_received(self) -> None:
         """Take the end of the client's data for its leaving, as HTTP cannot tell the two apart."""
@@ -164,8 +177,8 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Judge the head, and start the application or queue the request."""
-        if len(self.pipeline) == MAX_PIPELINED:
-            self.pipeline[0][0].keep_alive = False
+        if len(self._queue) == MAX_PIPELINED:
+            self._queue[0][0].keep_alive = False
             raise _Stop
         version = self.parser.get_http_version()
         path, _, query = self.url.partition(b"?")
@@ -173,7 +186,7 @@ class HardenedProtocol(HttpToolsProtocol):
         self._describe(version, self.parser.get_method().decode("ascii"), path, query)
         self._stage = _BODY
         self.deadline_s = self.loop.time() + self._http.body_timeout_s
-        self._begin(self.app, keep_alive=version != "1.0" and self.parser.should_keep_alive())
+        self._begin(cast(App, self.app), keep_alive=version != "1.0" and self.parser.should_keep_alive())
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
@@ -181,10 +194,7 @@ class HardenedProtocol(HttpToolsProtocol):
         cycle = self._latest
         assert cycle is not None
         if not cycle.response_complete:
-            cycle.body += body
-            if len(cycle.body) > HIGH_WATER_LIMIT:
-                self.flow.pause_reading()
-            cycle.message_event.set()
+            cycle.feed(body)
 
     def on_message_complete(self) -> None:
         """End a request: the next may take its time."""
@@ -194,8 +204,7 @@ class HardenedProtocol(HttpToolsProtocol):
         if cycle.response_complete:
             self.deadline_s = self.loop.time() + self._http.idle_timeout_s
             return
-        cycle.more_body = False
-        cycle.message_event.set()
+        cycle.feed_eof()
 
     # Responses
 
@@ -208,8 +217,8 @@ class HardenedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if not self._running.keep_alive:
             self._leave()
-        elif self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        elif self._queue:
+            self._start(*self._queue.pop())
         elif self._stage == _IDLE:
             self.deadline_s = self.loop.time() + self._http.idle_timeout_s
         elif self._stage == _BODY:  # nobody reads the rest of this body
@@ -217,9 +226,11 @@ class HardenedProtocol(HttpToolsProtocol):
 
     # Beneath
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cast(Cycle, cycle)
-        super()._start_asgi_task(cycle, app)
+    def _start(self, cycle: Cycle, app: App) -> None:
+        self._running = cycle
+        task = self.loop.create_task(cycle.run(app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def _describe(self, version: str, method: str, path: bytes, query: bytes) -> None:
         self.scope = {
@@ -237,27 +248,24 @@ class HardenedProtocol(HttpToolsProtocol):
             "server": self.server,
         }
 
-    def _begin(self, app: ASGI3Application, *, keep_alive: bool) -> None:
+    def _begin(self, app: App, *, keep_alive: bool) -> None:
         before = self._latest
         waits = before is not None and not before.response_complete
-        cycle = self._latest = self.cycle = Cycle(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
+        cycle = self._latest = Cycle(
+            cast(Scope, self.scope),
+            self.transport,
+            self.flow,
+            self.loop,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue,
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
         if waits:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, app))
+            self._queue.appendleft((cycle, app))
         else:
-            self._start_asgi_task(cycle, app)
+            self._start(cycle, app)
 
     def _parse(self, data: bytes) -> None:
         in_body, room = self._stage == _BODY, self._room
@@ -335,7 +343,7 @@ class HardenedProtocol(HttpToolsProtocol):
         self._deaf, self.deadline_s = True, math.inf
         if self._stage != _BODY:
             self._describe("1.1", "GET", self.url, b"")
-            self._begin(self._refusing(failure), keep_alive=False)  # type: ignore[arg-type]
+            self._begin(self._refusing(failure), keep_alive=False)
         elif self._latest is not None and not self._finished():
             self._latest.fail(failure)
         else:
@@ -343,7 +351,7 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def _leave(self) -> None:
         """Close, or first let a client that may still be sending read the answer."""
-        self.pipeline.clear()
+        self._queue.clear()
         if self._stage == _IDLE and not self._deaf:
             self.transport.close()
             self.deadline_s = self.loop.time() + LINGER_S

@@ -12,6 +12,7 @@ from typing import cast
 import uvicorn
 from starlette.types import ASGIApp
 
+from cluster.gateway.http_cycle import App
 from cluster.gateway.http_protocol import HardenedProtocol, Refusing
 from cluster.settings import HttpSettings
 
@@ -31,11 +32,11 @@ class HttpServer(uvicorn.Server):
     ``refusing`` answers requests that `HardenedProtocol` refuses.
     """
 
-    def __init__(self, app: ASGIApp, http: HttpSettings, refusing: Refusing) -> None:
+    def __init__(self, app: App, http: HttpSettings, refusing: Refusing) -> None:
         protocol = partial(HardenedProtocol, http=http, refusing=refusing)
         super().__init__(
             uvicorn.Config(
-                app,
+                cast(ASGIApp, app),
                 http=cast(type[HardenedProtocol], protocol),
                 ws="none",
                 interface="asgi3",

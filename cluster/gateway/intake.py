@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Iterable
 
-from starlette.types import Receive, Scope
+from starlette.types import Scope
 
 from cluster.core.addresses import Address, client_address, parse_network
 from cluster.core.request import Endpoint, ParsedRequest, parse_request
+from cluster.gateway.http_cycle import Cycle
 from cluster.gateway.http_errors import BadRequest, ClientGone
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -41,37 +42,35 @@ def address_reader(trusted: Iterable[str]) -> Callable[[Scope], Address | None]:
     return address_of
 
 
-async def read_request(endpoint: Endpoint, scope: Scope, receive: Receive, *, limit: int) -> ParsedRequest:
+async def read_request(cycle: Cycle, endpoint: Endpoint, *, limit: int) -> ParsedRequest:
     """Read and parse a request for a completion; its body may be ``limit`` bytes long.
 
     Raises `InvalidRequest`, `BadRequest` (413) and `ClientGone`.
     """
-    content_type, encoding = header(scope, b"content-type"), header(scope, b"content-encoding")
+    content_type, encoding = header(cycle.scope, b"content-type"), header(cycle.scope, b"content-encoding")
     return parse_request(
         endpoint,
-        await read_body(scope, receive, limit=limit),
+        await read_body(cycle, limit=limit),
         content_type=None if content_type is None else content_type.decode("latin-1"),
         content_encoding=None if encoding is None else encoding.decode("latin-1"),
     )
 
 
-async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
+async def read_body(cycle: Cycle, *, limit: int) -> bytes:
     """Return the request's body. Raises `BadRequest` (413) beyond ``limit`` bytes, and `ClientGone`."""
-    declared = header(scope, b"content-length")
+    declared = header(cycle.scope, b"content-length")
     if declared is not None and int(declared) > limit:
         raise _too_large(limit)
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
+    parts, size, more = [], 0, True
+    while more:
+        part, more = await cycle.part()
+        if cycle.disconnected:
             raise ClientGone
-        part = message.get("body", b"")
         size += len(part)
         if size > limit:
             raise _too_large(limit)
         parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _too_large(limit: int) -> BadRequest:

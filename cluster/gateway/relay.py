@@ -14,13 +14,12 @@ from cluster.gateway.asked import asked
 from cluster.gateway.chat_stream import ChatStream
 from cluster.gateway.engine_errors import answer_cut, poisonous
 from cluster.gateway.exchange import Exchange
-from cluster.gateway.http_errors import LOST_REPLICA, EngineFailed, HarmonyFault, RequestFailed
+from cluster.gateway.http_errors import LOST_REPLICA, EngineFailed, HarmonyFault
+from cluster.gateway.passage import Passage
 from cluster.gateway.plan import Plan
 from cluster.gateway.reply import Reply
 from cluster.gateway.responses_stream import ResponsesStream
 from cluster.gateway.retries import REFUSED_S, Retries
-from cluster.gateway.sse import EventSplitter
-from cluster.gateway.stream import Owned
 from cluster.gateway.stream_filter import StreamFilter
 from cluster.gateway.upstream import EngineAnswer, Engines
 from cluster.gateway.wire import engine_body, engine_headers, route_hint
@@ -54,7 +53,7 @@ class Relay:
         self._salt = _salt(settings.secret, tenant)
         self._body = engine_body(request, plan, salt=self._salt)
 
-    async def run(self, owned: Owned) -> None:
+    async def run(self) -> None:
         """Answer the client. Raises `RequestFailed`."""
         retries = self._settings.retries
         if retries.poison.refuses(self._body, self._settings.now()):
@@ -62,14 +61,14 @@ class Relay:
             raise poisonous(REFUSED_S)
         retries.active += 1
         try:
-            await (self._attempts() if not self._request.stream else self._kept_alive(owned))
+            await (self._attempts() if not self._request.stream else self._kept_alive())
         finally:
             retries.active -= 1
         retries.poison.answered(self._body, self._settings.now())
 
-    async def _kept_alive(self, owned: Owned) -> None:
+    async def _kept_alive(self) -> None:
         self._reply.failure_event = self._filter().failure_event
-        pulse = _Pulse(self._settings, self._exchange, self._reply, owned)
+        pulse = _Pulse(self._settings, self._exchange, self._reply)
         try:
             await self._attempts()
         finally:
@@ -142,33 +141,16 @@ class Relay:
         budget = plan.max_reasoning_tokens
         if budget is not None and self._request.choices == 1 and usage.reasoning >= budget:
             exchange.extra_headers.append((b"x-reasoning-truncated", b"true"))
-        await self._reply.whole(200, body)
+        self._reply.whole(200, body)
 
     async def _stream(self, answer: EngineAnswer) -> None:
-        events, seen = EventSplitter(), self._filter()
+        seen = self._filter()
         self._reply.failure_event = seen.failure_event
-        while chunk := await answer.chunk():
-            try:
-                for event in events.feed(chunk):
-                    seen.feed(event)
-            except RequestFailed:
-                self._exchange.usage = seen.usage
-                if self._exchange.shown:
-                    await self._pass_on(seen)
-                raise
-            await self._pass_on(seen)
+        passage = Passage(self._exchange, self._reply, seen, self._settings.now)
+        while not await answer.pour(passage.take):
+            await self._reply.caught_up()
         seen.end()
-        await self._reply.end()
-
-    async def _pass_on(self, seen: StreamFilter) -> None:
-        exchange = self._exchange
-        exchange.usage = seen.usage
-        if exchange.first_event_s is None and seen.started:
-            exchange.first_event_s = self._settings.now()
-        if exchange.first_answer_s is None and seen.answered:
-            exchange.first_answer_s = self._settings.now()
-        if data := seen.take():
-            await self._reply.write(data)
+        self._reply.end()
 
     def _filter(self) -> StreamFilter:
         request, plan, exchange = self._request, self._plan, self._exchange
@@ -188,8 +170,8 @@ _salt = lru_cache(maxsize=4096)(cache_salt)
 class _Pulse:
     """Commits a stream that is silent for too long, and keeps it open with comments from then on."""
 
-    def __init__(self, settings: RelaySettings, exchange: Exchange, reply: Reply, owned: Owned) -> None:
-        self._settings, self._exchange, self._reply, self._owned = settings, exchange, reply, owned
+    def __init__(self, settings: RelaySettings, exchange: Exchange, reply: Reply) -> None:
+        self._settings, self._exchange, self._reply = settings, exchange, reply
         self._loop = asyncio.get_running_loop()
         self._timer: TimerHandle = self._loop.call_later(settings.stream.commit_after_s, self._fire)
 
@@ -201,6 +183,6 @@ class _Pulse:
         keepalive_s, last_s = self._settings.stream.keepalive_s, self._exchange.last_write_s
         silent_s = keepalive_s if last_s is None else self._settings.now() - last_s
         if silent_s >= keepalive_s:
-            self._owned.start_soon(self._reply.beat)
+            self._reply.beat()
             silent_s = 0
         self._timer = self._loop.call_later(keepalive_s - silent_s, self._fire)

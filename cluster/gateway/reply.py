@@ -1,15 +1,14 @@
 """The response to one client: the only place that writes to it."""
 
-import asyncio
-from collections.abc import Callable
-
-from starlette.types import Message, Send
+from collections.abc import Callable, Iterable
 
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.headers import response_headers
-from cluster.gateway.http_errors import ClientGone, Header, RequestFailed
+from cluster.gateway.http_cycle import Cycle
+from cluster.gateway.http_errors import Header, RequestFailed
 from cluster.gateway.sse import KEEP_ALIVE
 
+_JSON: Header = (b"content-type", b"application/json")
 _EVENT_STREAM: list[Header] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -20,66 +19,54 @@ _EVENT_STREAM: list[Header] = [
 class Reply:
     """Writes the response of ``exchange``; ``now`` is the monotonic clock, in seconds."""
 
-    def __init__(self, exchange: Exchange, send: Send, now: Callable[[], float]) -> None:
-        self._exchange, self._asgi_send, self._now = exchange, send, now
-        self._lock = asyncio.Lock()
+    def __init__(self, exchange: Exchange, cycle: Cycle, now: Callable[[], float]) -> None:
+        self._exchange, self._cycle, self._now = exchange, cycle, now
         self.failure_event: Callable[[RequestFailed], bytes] | None = None
         """How a stream that has begun tells its client of a failure."""
 
-    async def whole(
-        self, status: int, body: bytes, *, headers: tuple[Header, ...] | list[Header] = ()
-    ) -> None:
+    def whole(self, status: int, body: bytes, *, headers: Iterable[Header] = ()) -> None:
         """Send a JSON body and be done."""
         exchange = self._exchange
         exchange.status = status
         exchange.shown = exchange.finished = True
-        common = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         known = response_headers(exchange, now_s=self._now())
-        await self._send(
-            {"type": "http.response.start", "status": status, "headers": common + known + [*headers]}
-        )
-        await self._send({"type": "http.response.body", "body": body})
+        self._cycle.respond(status, [_JSON, *known, *headers], body)
 
-    async def write(self, events: bytes) -> None:
-        """Send whole events, and the head before the first."""
+    def write(self, events: bytes) -> bool:
+        """Send whole events, and the head before the first; return whether the client has fallen behind."""
         self._exchange.shown = True
-        await self._write(events)
+        self._write(events)
+        return self._cycle.behind
 
-    async def beat(self) -> None:
+    async def caught_up(self) -> None:
+        """Return once the client has read enough."""
+        await self._cycle.caught_up()
+
+    def beat(self) -> None:
         """Send a comment, and the head before it; nothing while the client has yet to take what is due."""
-        if not self._lock.locked():
-            await self._write(KEEP_ALIVE)
+        if not self._cycle.behind and not self._exchange.finished:
+            self._write(KEEP_ALIVE)
 
-    async def end(self, events: bytes = b"") -> None:
+    def end(self, events: bytes = b"") -> None:
         """Send the last events of a stream, and its end."""
         if events:
-            await self.write(events)
+            self.write(events)
         self._exchange.finished = True
-        await self._send({"type": "http.response.body", "body": b""})
+        self._cycle.end()
 
-    async def fail(self, failure: RequestFailed) -> None:
+    def fail(self, failure: RequestFailed) -> None:
         """Tell the client: with a status of its own, or with an event once a stream has begun."""
         if self._exchange.finished:
             return
         if not self._exchange.committed:
-            await self.whole(failure.status, failure.body, headers=[*failure.retry_headers, *failure.headers])
+            self.whole(failure.status, failure.body, headers=[*failure.retry_headers, *failure.headers])
         elif self.failure_event is not None:
-            await self.end(self.failure_event(failure))
+            self.end(self.failure_event(failure))
 
-    async def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         exchange = self._exchange
-        async with self._lock:  # a keep-alive must not overtake the head
-            if exchange.finished:
-                return
-            if exchange.status is None:
-                exchange.status = 200
-                headers = _EVENT_STREAM + response_headers(exchange, now_s=self._now())
-                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
-            exchange.last_write_s = self._now()
-
-    async def _send(self, message: Message) -> None:
-        try:
-            await self._asgi_send(message)
-        except OSError as error:
-            raise ClientGone from error
+        if exchange.status is None:
+            exchange.status = 200
+            self._cycle.begin(200, _EVENT_STREAM + response_headers(exchange, now_s=self._now()))
+        self._cycle.write(data)
+        exchange.last_write_s = self._now()

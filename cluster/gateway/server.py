@@ -22,6 +22,7 @@ from cluster.gateway.app import build, build_refusing
 from cluster.gateway.auth import Authenticator
 from cluster.gateway.flow import Director
 from cluster.gateway.health import build_admin
+from cluster.gateway.http_cycle import App
 from cluster.gateway.http_protocol import Refusing
 from cluster.gateway.http_server import HttpServer
 from cluster.gateway.intake import address_reader
@@ -71,7 +72,7 @@ def run(settings: Settings) -> int:
 class Gateway:
     """The parts of one gateway, put together."""
 
-    app: ASGIApp
+    app: App
     admin: ASGIApp
     refusing: Refusing
     gate: Gate

@@ -20,6 +20,11 @@ class EventSplitter:
     def __init__(self) -> None:
         self._rest = b""
 
+    @property
+    def held(self) -> bool:
+        """Whether the start of an event is held."""
+        return bool(self._rest)
+
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the events that ``chunk`` completes. Raises `EngineFailed` when one is too long."""
         seen = max(len(self._rest) - 1, 0)

@@ -1,19 +1,17 @@
 """Who owns a reservation: from the moment it is made to its settlement, exactly once, however the work ends.
 
 A generator's ``finally`` would lose it: an ``await`` there is dropped when the client leaves. So the work
-runs beside a watcher of the client's connection, which cancels it, and the settlement after both, as a plain
-call that no cancellation reaches. (anyio's task group and shielded scope would do the same for 100 µs a
-request.)
+runs in one task that the client's leaving cancels, and the settlement after it is a plain call that no
+cancellation reaches. (anyio's task group and shielded scope would do the same for 100 µs a request.)
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from starlette.types import Receive
-
 from cluster.core.accounting import Outcome
 from cluster.core.limits import Reservation
 from cluster.gateway.exchange import Exchange
+from cluster.gateway.http_cycle import Cycle
 from cluster.gateway.http_errors import ClientGone, DeadlineExceeded, RequestFailed, ShutDown
 from cluster.gateway.ports import LimitStore
 
@@ -34,19 +32,20 @@ class Owned:
         self._max_request_s = max_request_s
         self._failure: Exception | None = None
         self._running: asyncio.Task[None] | None = None
-        self._beside: set[asyncio.Task[None]] = set()
 
-    async def run(self, work: Callable[["Owned"], Awaitable[None]], receive: Receive) -> None:
+    async def run(self, work: Callable[["Owned"], Awaitable[None]], cycle: Cycle) -> None:
         """Run ``work``, then settle.
 
         Raises what ended the work early: its own failure, `ClientGone`, `DeadlineExceeded`, or what was given
         to `end`.
         """
         loop = asyncio.get_running_loop()
-        self._running = asyncio.current_task()
-        self._beside.add(loop.create_task(self._watch(receive)))
+        self._running = asyncio.current_task(loop)
         timer = loop.call_later(self._max_request_s, self.end, DeadlineExceeded(_TOO_LONG))
+        cycle.on_leave = self._left
         try:
+            if cycle.disconnected:
+                raise ClientGone
             await work(self)
         except asyncio.CancelledError:
             if self._cancelled_from_outside():
@@ -54,10 +53,8 @@ class Owned:
         except Exception as error:
             self._failure = self._failure or error
         finally:
-            self._running = None
+            self._running = cycle.on_leave = None
             timer.cancel()
-            for task in self._beside:
-                task.cancel()
             self._settle()
         if self._failure is not None:
             raise self._failure
@@ -68,12 +65,6 @@ class Owned:
             self._failure = failure
             self._running.cancel()
 
-    def start_soon(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run ``work`` beside the main work; its failure ends both."""
-        task = asyncio.get_running_loop().create_task(self._guarded(work))
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
-
     def _cancelled_from_outside(self) -> bool:
         """Take back the cancellation that `end` asked for; return whether there is another."""
         assert self._running is not None
@@ -82,17 +73,9 @@ class Owned:
             return True
         return self._running.uncancel() > 0
 
-    async def _watch(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    def _left(self) -> None:
         if not self._exchange.finished:
             self.end(ClientGone())
-
-    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except Exception as error:
-            self.end(error)
 
     def _settle(self) -> None:
         tokens = charge(self._exchange, self._failure)

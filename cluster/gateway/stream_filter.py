@@ -37,6 +37,14 @@ class StreamFilter(ABC):
             self.started = True
             self.usage = Usage(prompt=told.prompt, reasoning=told.reasoning, answer=told.answer)
 
+    def known(self, chunk: bytes) -> bytes:
+        """Return what the client sees of a chunk that is one event of a form seen before.
+
+        Empty for any other chunk, which must be fed. A known one changes nothing that is told here.
+        """
+        del chunk
+        return b""
+
     def take(self) -> bytes:
         """Return what may be sent now, and forget it."""
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)

@@ -7,7 +7,7 @@ from cluster.core.engine import REPLICA_HEADER
 from cluster.core.request import Endpoint
 from cluster.gateway import http_client
 from cluster.gateway.engine_errors import connection_lost, judge_response, no_replica
-from cluster.gateway.http_client import Connection, ConnectionBroken, Unreachable
+from cluster.gateway.http_client import Connection, ConnectionBroken, Sink, Unreachable
 from cluster.gateway.http_errors import RequestFailed
 from cluster.gateway.wire import PATHS
 
@@ -40,6 +40,16 @@ class EngineAnswer:
         """Return what has come of the body, empty at its end. Raises `EngineFailed` when it is cut."""
         try:
             return await self._connection.piece()
+        except ConnectionBroken as error:
+            raise connection_lost() from error
+
+    async def pour(self, sink: Sink) -> bool:
+        """Give ``sink`` each piece of the body as it comes, until it wants no more.
+
+        Returns whether all has come. Raises `EngineFailed` when the body is cut, and what ``sink`` raises.
+        """
+        try:
+            return await self._connection.pour(sink)
         except ConnectionBroken as error:
             raise connection_lost() from error
 

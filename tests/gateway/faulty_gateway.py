@@ -10,13 +10,12 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
-from starlette.types import Receive, Scope
 
 from cluster.core.request import Endpoint, ParsedRequest
 from cluster.gateway import flow, server
+from cluster.gateway.http_cycle import Cycle
 from cluster.gateway.intake import header, read_request
 from cluster.settings import load
 
@@ -103,9 +102,9 @@ FATAL = {invalid.__name__, chained.__name__}
 """Bugs that end the request with `internal`; the others happen beside it."""
 
 
-async def _read(endpoint: Endpoint, scope: Scope, receive: Receive, **options: Any) -> ParsedRequest:
-    request = await read_request(endpoint, scope, receive, **options)
-    bug = header(scope, BUG_HEADER.encode())
+async def _read(cycle: Cycle, endpoint: Endpoint, *, limit: int) -> ParsedRequest:
+    request = await read_request(cycle, endpoint, limit=limit)
+    bug = header(cycle.scope, BUG_HEADER.encode())
     if bug is not None:
         BUGS[bug.decode()](str(request.fields["messages"][0]["content"]))
     return request

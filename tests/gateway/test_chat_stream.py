@@ -292,3 +292,66 @@ def test_a_failure_is_told_as_an_error_event() -> None:
     _, seen = filtered()
     event = seen.failure_event(HarmonyFault("parse"))
     assert json.loads(event.removeprefix(b"data: "))["error"]["code"] == "harmony_fault"
+
+
+def vllm(content: str, *, hidden: bool = True) -> bytes:
+    """Return an event of content as vLLM writes it, with its nulls."""
+    told = '"reasoning":null' if hidden else '"role":null'
+    return (
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m",'
+        b'"choices":[{"index":0,"delta":{"content":%b,%b},"logprobs":null,"finish_reason":null,"token_ids":null}]}\n\n'
+    ) % (json.dumps(content, ensure_ascii=False).encode(), told.encode())
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.text(max_size=6),
+            st.sampled_from(
+                ["<|", "<|chan", "nel|>", 'a"b', "a\\b", "\n", "}]}", " <b>", "<|end|>", '","role":"x']
+            ),
+        ),
+        max_size=12,
+    ),
+    st.lists(st.booleans(), min_size=12, max_size=12),
+)
+def test_the_short_way_gives_what_the_long_one_does(words: list[str], doubled: list[bool]) -> None:
+    """Whether an event is known by its form or looked at whole, the client gets the same bytes or error."""
+    events = [ROLE, *map(vllm, words), FINISH, DONE]
+    chunks, waiting = [], b""
+    for event, joins in zip(events, [*doubled, False, False, False], strict=False):
+        waiting += event
+        if not joins:
+            chunks.append(waiting)
+            waiting = b""
+    chunks.append(waiting)
+    outcomes = []
+    for short in (True, False):
+        seen = ChatStream(Asked(False, False, 1, max_output_tokens=100, tools=frozenset()))
+        out = b""
+        try:
+            for one in chunks:
+                if short and (known := seen.known(one)):
+                    out += known
+                    continue
+                for event in EventSplitter().feed(one):
+                    seen.feed(event)
+                out += seen.take()
+        except EngineFailed as fault:
+            out += repr(fault).encode()
+        outcomes.append((out, seen.answered, seen.done))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_plain_words_take_the_short_way() -> None:
+    """From the second word on an event is known, unless its text needs a look."""
+    seen = ChatStream(Asked(False, False, 1, max_output_tokens=100, tools=frozenset()))
+    assert seen.known(vllm("Hel")) == b""
+    seen.feed(ROLE)
+    seen.feed(vllm("Hel"))
+    assert seen.known(vllm("lo, Wörld")) == vllm("lo, Wörld").replace(b',"reasoning":null', b"").replace(
+        b',"token_ids":null', b""
+    )
+    for odd in (vllm("<"), vllm('"'), vllm("x") + vllm("y"), vllm("x")[:-1], vllm("x", hidden=False), DONE):
+        assert seen.known(odd) == b""
+    assert seen.known(vllm("x").replace(b'"x"', rb'"\u003c"')) == b""

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 from aiohttp import ClientResponse, ClientTimeout
-from starlette.types import Message
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from cluster.core.accounting import Usage
 from cluster.core.limits import Ask, Limits, Reservation
 from cluster.gateway.exchange import Exchange
+from cluster.gateway.http_cycle import Cycle
 from cluster.gateway.http_errors import ClientGone
-from cluster.gateway.reply import Reply
 from cluster.gateway.stream import Owned
 from tests.gateway.conftest import Ledger, World, Worlds, chat_body
 from tests.gateway.upstream import (
@@ -114,9 +114,20 @@ def _reservation() -> Reservation:
     return Reservation(ask, None, None)
 
 
-async def _connected() -> Message:
-    await asyncio.Event().wait()
-    return {}
+def _cycle() -> Cycle:
+    """Return a request whose client has sent all and stays."""
+    transport = asyncio.Transport()
+    scope = {"type": "http", "http_version": "1.1", "method": "POST"}
+    return Cycle(
+        scope,
+        transport,
+        FlowControl(transport),
+        asyncio.get_running_loop(),
+        default_headers=[],
+        expect_100_continue=False,
+        keep_alive=True,
+        on_response=lambda: None,
+    )
 
 
 async def test_a_killed_task_still_settles() -> None:
@@ -128,7 +139,7 @@ async def test_a_killed_task_still_settles() -> None:
         await asyncio.Event().wait()
 
     owned = Owned(_exchange(), _reservation(), ledger, max_request_s=60)
-    task = asyncio.create_task(owned.run(work, _connected))
+    task = asyncio.create_task(owned.run(work, _cycle()))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -136,18 +147,22 @@ async def test_a_killed_task_still_settles() -> None:
     assert ledger.settled == [6]
 
 
-async def test_a_broken_pipe_is_a_client_gone() -> None:
-    """A write that fails because the client is gone settles as such."""
-    ledger, exchange = Ledger(), _exchange()
-
-    async def send(_message: Message) -> None:
-        raise BrokenPipeError
+@pytest.mark.parametrize("when", ["before", "during"])
+async def test_a_client_that_leaves_ends_the_work(when: str) -> None:
+    """Work ends when its client leaves, and does not begin when the client has left before."""
+    ledger, cycle, begun = Ledger(), _cycle(), False
 
     async def work(_owned: Owned) -> None:
-        await Reply(exchange, send, lambda: 0.0).write(b"data: x\n\n")
+        nonlocal begun
+        begun = True
+        cycle.leave()
+        await asyncio.Event().wait()
 
+    if when == "before":
+        cycle.leave()
     with pytest.raises(ClientGone):
-        await Owned(exchange, _reservation(), ledger, max_request_s=60).run(work, _connected)
+        await Owned(_exchange(), _reservation(), ledger, max_request_s=60).run(work, cycle)
+    assert begun == (when == "during")
     assert ledger.settled == [6]
 
 
@@ -159,7 +174,7 @@ async def test_a_fault_of_ours_settles_too() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await Owned(_exchange(), _reservation(), ledger, max_request_s=60).run(work, _connected)
+        await Owned(_exchange(), _reservation(), ledger, max_request_s=60).run(work, _cycle())
     assert ledger.settled == [6]
 
 

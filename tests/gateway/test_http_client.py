@@ -1,9 +1,11 @@
 """The lean client against a real socket that says whatever a test wants."""
 
 import asyncio
+import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -251,3 +253,74 @@ async def test_https_verifies_the_peer(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
     assert await fetch(Client(url)) == b"hello"
     server.close()
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_stream_pours_whole_however_it_is_cut(peer: Peer, client: Client, seed: int) -> None:
+    """Chunks, written whole or cut anywhere, give the body, and the reader may pause at any piece."""
+    drawn = random.Random(seed)
+    pieces = [drawn.randbytes(drawn.choice((1, 9, 10, 300))) + b"\r\n" for _ in range(60)]
+    wire = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    cuts = sorted(drawn.sample(range(len(wire)), 40)) if seed % 2 else []
+    whole = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces] + [b"0\r\n\r\n"]
+    parts = [wire[a:b] for a, b in pairwise([0, *cuts, len(wire)])] if cuts else whole
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED)
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    peer.answers = [answer]
+    for _ in range(2):  # the second on the same connection
+        got: list[bytes] = []
+
+        def sink(piece: bytes, got: list[bytes] = got) -> bool:
+            got.append(piece)
+            return len(got) % 2 == 0
+
+        async with client.post(HEAD, b"{}") as connection:
+            while not await connection.pour(sink):  # noqa: ASYNC110 - a reader that falls behind
+                await asyncio.sleep(0.001)
+        assert b"".join(got) == b"".join(pieces)
+    assert peer.connections == 1
+
+
+async def test_what_the_reader_of_a_stream_raises_ends_it(peer: Peer, client: Client) -> None:
+    """A sink's error comes out of `pour`, and the connection is not used again."""
+
+    def sink(_piece: bytes) -> bool:
+        raise ValueError("no more")
+
+    peer.answers = [says(CHUNKED + b"5\r\nhello\r\n")]
+    with pytest.raises(ValueError, match="no more"):
+        async with client.post(HEAD, b"{}") as connection:
+            await connection.pour(sink)
+    await asyncio.wait_for(peer.ended.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    "frame", [b"+5\r\nhello\r\n", b"0_5\r\nhello\r\n", b" 5\r\nhello\r\n", b"5\r\nhello!\r"]
+)
+async def test_a_chunk_that_is_none_breaks_the_stream(peer: Peer, client: Client, frame: bytes) -> None:
+    """A size that is no hexadecimal number, or is not the chunk's, is an error and never a body."""
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for part in (CHUNKED + b"2\r\nhi\r\n", frame):
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    got: list[bytes] = []
+
+    def sink(piece: bytes) -> bool:
+        got.append(piece)
+        return True
+
+    peer.answers = [answer]
+    with pytest.raises(ConnectionBroken):
+        async with client.post(HEAD, b"{}") as connection:
+            await connection.pour(sink)
+    assert got[0] == b"hi"
+    assert b"hello!" not in got
