@@ -25,6 +25,13 @@ class RedisAway(Exception):  # noqa: N818  what it is, whoever's fault
     """Redis cannot be reached or does not answer as it should, for now."""
 
 
+class ErrorReply(Exception):  # noqa: N818  Redis' own word
+    """An error that Redis answered, without the arguments that some repeat: a password may be among them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.partition(", with args beginning with")[0])
+
+
 class Link(asyncio.Protocol):
     """Sends commands, and hands each answer to whom it is for.
 
@@ -37,7 +44,7 @@ class Link(asyncio.Protocol):
     ) -> None:
         self._timeout_s, self._on_late, self._on_lost = timeout_s, on_late, on_lost
         self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader()
+        self._reader = hiredis.Reader(replyError=ErrorReply)
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
         self._waiting: deque[tuple[OnAnswer, Any, float]] = deque()

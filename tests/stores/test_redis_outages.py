@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from signal import SIGKILL
 
 import pytest
@@ -266,3 +267,15 @@ def test_a_count_is_right_within_ten_seconds() -> None:
     """A gateway that died is out of every other's count within ten seconds."""
     assert redis_limits.ALIVE_S + redis_limits.BEAT_S < 10
     assert redis_limits.ALIVE_S > 3 * redis_limits.BEAT_S  # a lost beat or two kill nobody
+
+
+async def test_a_server_that_repeats_the_password_is_not_quoted(
+    open_store: Open, start_redis: StartRedis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server without AUTH answers with what it was given; the log says that it knows no such command."""
+    password = tmp_path / "password"
+    password.write_text("secret-word")
+    server = start_redis(rename_command="AUTH none")
+    await open_store(server.settings(password_file=password))
+    assert "ERR unknown command 'AUTH'" in caplog.text
+    assert "secret-word" not in caplog.text
