@@ -80,6 +80,8 @@ class HardenedProtocol(HttpToolsProtocol):
         self._stage = _IDLE
         self._room = MAX_HEAD_BYTES
         """Bytes that the head may still have, or the framing of a body before its next byte."""
+        self._begun = 0
+        """Requests that the last piece of data has begun."""
         self._body_bytes = 0
         """Bytes of a body that the last data had."""
         self._hosts = 0
@@ -157,6 +159,7 @@ class HardenedProtocol(HttpToolsProtocol):
         """Begin a request."""
         self.url, self.headers, self.expect_100_continue = b"", [], False
         self._stage, self._room = _HEAD, MAX_HEAD_BYTES
+        self._begun += 1
         self._hosts, self._chunked = 0, False
         self.deadline_s = self.loop.time() + self._http.header_timeout_s
 
@@ -268,17 +271,21 @@ class HardenedProtocol(HttpToolsProtocol):
             self._start(cycle, app)
 
     def _parse(self, data: bytes) -> None:
-        in_body, room = self._stage == _BODY, self._room
-        if in_body or len(data) <= room:
+        while data and self._stage != _BODY:
+            expected, self._begun = 0, 0
+            if self._stage == _IDLE:
+                expected, self._room = 1, MAX_HEAD_BYTES
+            piece, data = data[: self._room], data[self._room :]
+            self.parser.feed_data(piece)
+            if self._stage != _HEAD:
+                continue
+            if self._begun <= expected:  # else the head is only a part of the piece
+                self._room -= len(piece)
+            if data and not self._room:
+                self._refuse(_head_too_large())
+                return
+        if data:
             self.parser.feed_data(data)
-            if self._stage == _HEAD and not in_body:
-                self._room -= len(data)
-            return
-        self.parser.feed_data(data[:room])
-        if self._stage == _HEAD:
-            self._refuse(_head_too_large())
-        else:
-            self.parser.feed_data(data[room:])
 
     def _progress(self, data_bytes: int) -> None:
         """Give a body more time for what has arrived of it, and none for framing without an end."""

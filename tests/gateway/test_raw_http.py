@@ -410,6 +410,17 @@ async def test_pipelined_requests_are_answered_in_order(world: World) -> None:
     await client.close()
 
 
+@pytest.mark.parametrize("bytes_each", [1000, 4000, 15_000])
+async def test_pipelined_heads_are_judged_one_by_one(world: World, bytes_each: int) -> None:
+    """Many heads in one write are none the larger for it; one that is too large is refused in its turn."""
+    client = await connect(world.url)
+    fine = request(b"x: " + b"y" * bytes_each, line=b"GET /v1/models HTTP/1.1", body=None)
+    await client.send(fine * MAX_PIPELINED + request(b"x: " + b"y" * 2 * MAX_HEAD_BYTES, body=None))
+    statuses = [(await client.answer()).status for _ in range(MAX_PIPELINED + 1)]
+    assert statuses == [200] * MAX_PIPELINED + [431]
+    await client.close()
+
+
 async def test_a_malformed_request_waits_for_the_answers_before_it(world: World) -> None:
     """The 400 comes last, and closes."""
     client = await connect(world.url)
