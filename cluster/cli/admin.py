@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from rich.console import Console
@@ -44,6 +44,10 @@ EndpointsOption = Annotated[
     ),
 ]
 EffortOption = Annotated[Effort | None, typer.Option(help="Highest effort; more is served at this one.")]
+DefaultEffortOption = Annotated[
+    Literal["low", "medium", "high", "model"] | None,
+    typer.Option(help="Effort of requests that name none; model: the model's own again."),
+]
 ReasoningOption = Annotated[
     bool | None, typer.Option("--see-reasoning/--hide-reasoning", help="Whether the chain of thought shows.")
 ]
@@ -65,6 +69,7 @@ def set_tenant(
     endpoint: EndpointsOption = None,
     all_endpoints: Annotated[bool, typer.Option("--all-endpoints", help="The same of endpoints.")] = False,
     max_effort: EffortOption = None,
+    default_effort: DefaultEffortOption = None,
     see_reasoning: ReasoningOption = None,
     requests_per_min: PerMinuteOption = None,
     tokens_per_min: PerMinuteOption = None,
@@ -87,6 +92,7 @@ def set_tenant(
         name,
         now=_now(),
         scopes=Scopes(**everything, **_scopes(model, endpoint, max_effort, see_reasoning)),
+        default_effort=default_effort,
         limits=_limits(requests_per_min, tokens_per_min, concurrent, daily),
         default_limits=default_limits,
     )
@@ -101,9 +107,10 @@ def list_tenants(place: Place, json: JsonOption = False) -> None:
     if json:
         print_json([tenant.model_dump(mode="json") for tenant in found])
         return
-    table = Table(Column("tenant", no_wrap=True), "scopes", "limits")
+    table = Table(Column("tenant", no_wrap=True), "scopes", "default effort", "limits")
     for tenant in found:
-        table.add_row(tenant.name, _scope_words(tenant.scopes), _limit_words(tenant.limits))
+        effort = tenant.default_effort or "the model's"
+        table.add_row(tenant.name, _scope_words(tenant.scopes), effort, _limit_words(tenant.limits))
     Console().print(table)
 
 

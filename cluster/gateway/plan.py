@@ -84,12 +84,13 @@ def _allow(settings: Settings, caller: Caller, request: ParsedRequest) -> None:
 
 
 def _effort(settings: Settings, caller: Caller, request: ParsedRequest) -> EffortChoice:
-    # an alias has no default of its own: medium names the model whose default counts
+    # an alias has no default of its own: medium names the model whose default counts, after the tenant's
     alias = settings.aliases.get(request.model)
     name = alias.medium if alias else _model_name(settings, request.model)
     model: ModelSettings = settings.models[name]
     try:
-        return choose(request.effort_asked, default=model.default_effort, cap=caller.max_effort)
+        default = caller.default_effort or model.default_effort
+        return choose(request.effort_asked, default=default, cap=caller.max_effort)
     except ValueError as error:
         param = "reasoning_effort" if request.endpoint == "chat" else "reasoning.effort"
         raise BadRequest(str(error), param=param, code="invalid_value") from error

@@ -10,10 +10,11 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
+from cluster.core.effort import Effort
 from cluster.core.keys import RANDOM_BYTES, digest, key_id, mint
 from cluster.settings import RateLimits, Scopes, TenantName
 from cluster.stores.records import (
@@ -90,12 +91,14 @@ def set_tenant(
     *,
     now: datetime,
     scopes: Scopes | None = None,
+    default_effort: Effort | Literal["model"] | None = None,
     limits: RateLimits | None = None,
     default_limits: bool = False,
 ) -> AuditRecord:
-    """Create a tenant, or change its scopes and limits.
+    """Create a tenant, or change its scopes, its default effort and its limits.
 
     Of ``scopes`` and ``limits`` the fields that are set count; the others keep their value, or their default.
+    ``default_effort`` changes it where it is given, with ``model`` back to the model's own.
     ``default_limits`` drops the tenant's own limits first. A tenant that is narrowed narrows its keys.
     """
     _check(TenantName, name, "tenant name")
@@ -111,10 +114,11 @@ def set_tenant(
         new = old.model_copy(
             update={
                 "scopes": merged(old.scopes, scopes),
+                "default_effort": old.default_effort if default_effort is None else _own(default_effort),
                 "limits": own if limits is None else merged(own or RateLimits(), limits),
             }
         )
-        told = new.model_dump(mode="json", include={"scopes", "limits"})
+        told = new.model_dump(mode="json", include={"scopes", "default_effort", "limits"})
         return Change({entry: dump(new)}, AuditRecord(now, "tenant.set", name, None, told))
 
     return vault.change(act).audit
@@ -258,6 +262,10 @@ def _key_scopes(owner: TenantRecord, given: Scopes | None) -> Scopes:
             "widen the tenant with `gpt-oss-cluster tenants set`"
         )
     return asked
+
+
+def _own(effort: Effort | Literal["model"]) -> Effort | None:
+    return None if effort == "model" else effort
 
 
 def _words(value: Any) -> str:

@@ -23,3 +23,5 @@ class Caller:
     """The tenant's limits, then the key's own where it has any."""
     endpoints: frozenset[Endpoint] | None = None
     """Endpoints that the key may call; None: all."""
+    default_effort: Effort | None = None
+    """Effort of requests that name none; None: the model's own."""

@@ -207,6 +207,7 @@ def _caller(tenant: TenantRecord, identity: str, own: Scopes, limits: tuple[Rate
         see_reasoning=scopes.see_reasoning,
         limits=limits,
         endpoints=None if scopes.endpoints is None else frozenset(scopes.endpoints),
+        default_effort=tenant.default_effort,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from cluster.core.effort import EFFORTS
+from cluster.core.effort import EFFORTS, Effort
 from cluster.settings import RateLimits, Scopes, TenantName
 
 KeyId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{8}$")]
@@ -48,6 +48,8 @@ class TenantRecord(_Record):
     """When it was first set."""
     scopes: Scopes = Scopes()
     """What its keys may do at most."""
+    default_effort: Effort | None = None
+    """Effort of its requests that name none, up to the highest that they may use; None: the model's own."""
     limits: RateLimits | None = None
     """Its limits; None: ``limits.defaults`` of the settings document."""
 

@@ -147,12 +147,15 @@ def test_a_tenant_is_changed_in_what_is_given(config: Path) -> None:
     def set_to(*options: str) -> dict[str, Any]:
         run("tenants", "set", "search", *options, "--config", str(config))
         [tenant] = json.loads(run("tenants", "list", "--json", "--config", str(config)).stdout)
-        return {**tenant["scopes"], "limits": tenant["limits"]}
+        return {**tenant["scopes"], "limits": tenant["limits"], "default": tenant["default_effort"]}
 
     set_to("--model", "gpt-oss-20b", "--endpoint", "chat", "--max-effort", "low", "--tokens-per-min", "5")
     told = set_to("--see-reasoning", "--requests-per-min", "7", "--tokens-per-day-high", "9")
     assert (told["models"], told["endpoints"], told["max_effort"]) == (["gpt-oss-20b"], ["chat"], "low")
     assert told["see_reasoning"] is True
+    assert told["default"] is None
+    assert set_to("--default-effort", "low")["default"] == set_to("--max-effort", "low")["default"] == "low"
+    assert set_to("--default-effort", "model")["default"] is None
     assert (told["limits"]["tokens_per_min"], told["limits"]["requests_per_min"]) == (5, 7)
     told = set_to("--all-models", "--all-endpoints", "--tokens-per-min", "0", "--hide-reasoning")
     assert (told["models"], told["endpoints"], told["see_reasoning"]) == (None, None, False)

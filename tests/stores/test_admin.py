@@ -85,6 +85,16 @@ def test_only_what_is_given_changes(vault: Vault) -> None:
     assert ads.scopes == Scopes(max_effort="low", see_reasoning=True)
 
 
+def test_a_default_effort_comes_and_goes(vault: Vault) -> None:
+    """It stays until another is given, or the model's own again; the audit tells it."""
+    act = set_tenant(vault, "ads", now=NOW, default_effort="low")
+    assert act.changes["default_effort"] == "low"
+    set_tenant(vault, "ads", now=NOW, limits=RateLimits(concurrent=3))
+    assert [tenant.default_effort for tenant in list_tenants(vault)] == ["low"]
+    set_tenant(vault, "ads", now=NOW, default_effort="model")
+    assert [tenant.default_effort for tenant in list_tenants(vault)] == [None]
+
+
 def test_the_audit_names_what_is_new(vault: Vault) -> None:
     """An audit record holds the new scopes and limits as JSON, and no digest."""
     act = set_tenant(vault, "ads", now=NOW, limits=RateLimits(concurrent=3))

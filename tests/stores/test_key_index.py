@@ -124,6 +124,17 @@ def test_changes_take_effect(vault: MemoryVault, keys: KeyIndex) -> None:
     assert keys.find(third.key) is None
 
 
+def test_a_tenants_default_effort(vault: MemoryVault, keys: KeyIndex) -> None:
+    """Every key follows its tenant's default effort, from the moment that it changes."""
+    made = create(vault)
+    for given, told in (("low", "low"), ("high", "high"), ("model", None)):
+        admin.set_tenant(vault, "ads", now=NOON, default_effort=given)  # type: ignore[arg-type]
+        keys.update(vault.read())
+        caller = keys.find(made.key)
+        assert caller is not None
+        assert caller.default_effort == told
+
+
 def test_a_tenants_own_limits_and_scopes(vault: MemoryVault, keys: KeyIndex) -> None:
     """A tenant's limits replace the defaults; a key may do what its own and its tenant's scopes allow."""
     limits = RateLimits(requests_per_min=7, concurrent=2)
