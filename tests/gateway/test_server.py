@@ -9,8 +9,6 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,7 @@ import yaml
 from cluster.core.keys import RANDOM_BYTES, digest, key_id, mint
 from cluster.gateway import server
 from cluster.gateway.server import StartError, listen
-from cluster.settings import KeySecretSettings, parse
-from cluster.stores.admin import create_key, revoke_key, set_tenant
-from cluster.stores.secret_vault import SecretVault
+from cluster.settings import parse
 from tests.gateway.conftest import chat_body, settings_document
 from tests.gateway.raw import connect
 from tests.gateway.upstream import (
@@ -36,7 +32,6 @@ from tests.gateway.upstream import (
     good_stream,
     respond,
 )
-from tests.kubernetes_api import KubernetesApi
 from tests.redis_servers import free_port
 
 PEPPER = b"p" * 32
@@ -103,7 +98,7 @@ class Running:
     async def refuses(self, key: str) -> bool:
         """Whether ``key`` is not known."""
         async with self.post(key=key) as response:
-            return bool(response.status == 401)
+            return response.status in (401, 429)  # 429: after many wrong ones from here
 
     async def end(self) -> tuple[int, list[dict[str, Any]]]:
         """Wait for the process to end; return its status and what it logged."""
@@ -227,30 +222,6 @@ async def test_keys_come_and_go_without_a_restart(running: Running) -> None:
     (running.keys / f"key.{key_id(new)}.json").unlink()
     await until(lambda: running.refuses(new))
     assert await running.serves(running.key)
-
-
-@pytest.mark.integration
-async def test_keys_in_a_kubernetes_secret(tmp_path: Path) -> None:
-    """A team is onboarded and a key revoked in a Secret; while the API is away what is known is served."""
-    upstream, api = Upstream(), KubernetesApi()
-    upstream.then(respond(200, completion()))
-    api.put("serving", "keys", {})
-    await api.start()
-    made = document(tmp_path, await upstream.start())
-    kubeconfig = api.kubeconfig(tmp_path / "kubeconfig")
-    made["auth"]["keys"] = {"source": "kubernetes", "secret": "keys", "kubeconfig": str(kubeconfig)}
-    async with gateway(made, tmp_path, upstream, key="none") as running:
-        vault, now = SecretVault(KeySecretSettings(secret="keys", kubeconfig=kubeconfig)), datetime.now(UTC)
-        await asyncio.to_thread(set_tenant, vault, "acme", now=now)
-        keys = [await asyncio.to_thread(create_key, vault, "acme", pepper=PEPPER, now=now) for _ in range(2)]
-        for one in keys:
-            await until(partial(running.serves, one.key))
-        await asyncio.to_thread(revoke_key, vault, keys[0].record.id, now=now)
-        await until(partial(running.refuses, keys[0].key))
-        await api.stop()
-        assert await running.serves(keys[1].key)
-        assert (await running.get("/readyz"))[0] == 200
-    await upstream.stop()
 
 
 @pytest.mark.integration
