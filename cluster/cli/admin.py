@@ -1,10 +1,17 @@
-"""Commands on tenants and keys: ``tenants set|list|remove`` and ``keys create|list|rotate|revoke``."""
+"""Commands on tenants and keys: ``tenants set|list|remove`` and ``keys create|list|rotate|revoke``.
 
+Each act leaves an audit line on standard error.
+"""
+
+import getpass
+import os
+import socket
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import orjson
 import typer
 from rich.console import Console
 from rich.table import Column, Table
@@ -248,6 +255,7 @@ def _limits(
 
 
 def _done(record: admin.AuditRecord, text: str, json: bool) -> None:
+    _audit(record)
     if json:
         print_json(asdict(record))
     else:
@@ -255,11 +263,35 @@ def _done(record: admin.AuditRecord, text: str, json: bool) -> None:
 
 
 def _show_secret(made: admin.NewSecret, json: bool) -> None:
+    _audit(made.audit)
     if json:
         print_json({"key": made.key, **asdict(made.audit)})
         return
     Console(stderr=True).print("Copy the key now; it is stored nowhere.", highlight=False)
     typer.echo(made.key)
+
+
+def _audit(record: admin.AuditRecord) -> None:
+    """Write an audit line, in the form of the gateway's."""
+    line = {
+        "log": "audit",
+        "ts": record.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "act": record.act,
+        "actor": _actor(),
+        "tenant": record.tenant,
+        "key_id": record.key_id,
+        "changes": record.changes,
+    }
+    typer.echo(orjson.dumps(line), err=True)
+
+
+def _actor() -> str:
+    """Return user and machine, as the machine tells them."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def _key_facts(key: KeyRecord, owner: TenantRecord | None, now: datetime) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The command line: what it prints, and the exit status that scripts rely on."""
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -205,6 +207,73 @@ def test_a_rotated_key_has_two_live_secrets(config: Path) -> None:
     again = run("keys", "rotate", made["key_id"], "--config", str(config)).stdout.strip()
     assert again != made["key"]
     assert json.loads(run("keys", "list", "--json", "--config", str(config)).stdout)[0]["secrets"] == 2
+
+
+def audited(result: Any) -> dict[str, Any]:
+    """Return the one audit line of a command."""
+    (line,) = [text for text in result.stderr.splitlines() if text.startswith("{")]
+    told: dict[str, Any] = json.loads(line)
+    assert (told["log"], set(told)) == ("audit", AUDIT)
+    return told
+
+
+AUDIT = {"log", "ts", "act", "actor", "tenant", "key_id", "changes"}
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_every_act_leaves_an_audit_line(config: Path, form: tuple[str, ...]) -> None:
+    """Who did what to whom and when, on standard error, and neither the key nor what is stored of it."""
+    options = (*form, "--config", str(config))
+    told = [audited(run("tenants", "set", "search", "--max-effort", "low", *options))]
+    made = run("keys", "create", "search", "--label", "ci", *options)
+    told.append(audited(made))
+    identity = told[1]["key_id"]
+    again = run("keys", "rotate", identity, *options)
+    told.append(audited(again))
+    stored = (config.parent / "keys" / f"key.{identity}.json").read_text()
+    told.append(audited(run("keys", "revoke", identity, *options)))
+    told.append(audited(run("tenants", "remove", "search", *options)))
+    acts = ["tenant.set", "key.create", "key.rotate", "key.revoke", "tenant.remove"]
+    assert [line["act"] for line in told] == acts
+    assert {line["tenant"] for line in told} == {"search"}
+    assert [line["key_id"] for line in told] == [None, identity, identity, identity, None]
+    assert told[0]["changes"]["scopes"]["max_effort"] == "low"
+    assert told[1]["changes"]["label"] == "ci"
+    assert all(re.fullmatch(r"[^@]+@[^@]+", line["actor"]) for line in told)
+    assert all(line["ts"].endswith("Z") for line in told)
+    secrets = [key[17:49] for result in (made, again) for key in re.findall(r"gos_live_\w+", result.stdout)]
+    digests = re.findall(r"[0-9a-f]{64}", stored)
+    assert (len(secrets), len(digests)) == (2, 2)
+    assert not any(word in json.dumps(told) for word in (*secrets, *digests))
+
+
+def test_what_was_not_done_leaves_no_audit_line(config: Path) -> None:
+    """An act that is refused changes nothing, and is an error and no audit line."""
+    assert "{" not in run("keys", "create", "nobody", "--config", str(config), status=1).stderr
+    assert "{" not in run("tenants", "list", "--config", str(config)).stderr
+
+
+def test_a_secret_is_shown_once(config: Path) -> None:
+    """Standard output of the command that makes it, and neither standard error nor any list."""
+    run("tenants", "set", "search", "--config", str(config))
+    made = run("keys", "create", "search", "--config", str(config))
+    key = made.stdout.strip()
+    assert re.fullmatch(r"gos_live_\w{46}", key)
+    assert key[17:49] not in made.stderr
+    for form in ((), ("--json",)):
+        assert key[17:49] not in run("keys", "list", *form, "--config", str(config)).output
+    assert key[17:49] not in (config.parent / "keys" / f"key.{key[9:17]}.json").read_text()
+
+
+def test_a_user_without_a_name_is_a_number(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container nobody may have given the user a name."""
+
+    def unnamed() -> str:
+        raise KeyError
+
+    monkeypatch.setattr("getpass.getuser", unnamed)
+    told = audited(run("tenants", "set", "search", "--config", str(config)))
+    assert told["actor"].startswith(f"{os.getuid()}@")
 
 
 def test_a_tenant_with_live_keys_stays(config: Path) -> None:
