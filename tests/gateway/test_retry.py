@@ -313,39 +313,3 @@ async def test_a_silent_stream_commits_and_is_kept_alive(worlds: Worlds) -> None
         rest = await response.read()
     assert alive == [b": keep-alive\n\n"] * 3
     assert rest.endswith(DONE)
-
-
-async def test_a_failure_after_the_commit_is_an_event(worlds: Worlds) -> None:
-    """Once 200 is committed a failure is told as an event, though only comments were sent."""
-    world, moment = await worlds(**_stream_settings(commit_after_s=0.05, keepalive_s=0.05)), asyncio.Event()
-
-    async def slow(connection: Connection) -> None:
-        await _until(connection, moment, data({"error": BUSY}), DONE)
-        await connection.send(b"0\r\n\r\n")
-
-    world.upstream.then(slow)
-    async with world.post(chat_body(stream=True)) as response:
-        await response.content.readuntil(b"\n\n")
-        moment.set()
-        rest = await response.read()
-    assert b'"error"' in rest
-    assert DONE not in rest
-    line = await world.usage()
-    assert (line["outcome"], line["settled"], len(world.upstream.requests)) == ("upstream_broken", 0, 2)
-
-
-async def test_a_responses_stream_that_fails_after_the_commit_says_so(worlds: Worlds) -> None:
-    """Before its first event a committed Responses stream fails with ``response.failed`` too."""
-    world, moment = await worlds(**_stream_settings(commit_after_s=0.05, keepalive_s=0.05)), asyncio.Event()
-
-    async def slow(connection: Connection) -> None:
-        await _until(connection, moment)
-        connection.close()
-
-    world.upstream.then(slow)
-    body = {"model": "gpt-oss-120b", "input": "Hello", "stream": True}
-    async with world.post(body, path="/v1/responses") as response:
-        await response.content.readuntil(b"\n\n")
-        moment.set()
-        rest = await response.read()
-    assert b"event: response.failed\n" in rest
