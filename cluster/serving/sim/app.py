@@ -6,6 +6,7 @@ The same app serves as a plain server (`run`) and inside a Serve replica.
 import hmac
 from typing import Any
 
+import orjson
 import uvicorn
 
 from cluster.core import hint
@@ -20,7 +21,7 @@ from cluster.core.engine import (
 from cluster.core.request import Endpoint
 from cluster.serving.sim import asgi, chat, faults, responses
 from cluster.serving.sim.clock import Clock, SystemClock
-from cluster.serving.sim.engine import Broken, Engine, Run
+from cluster.serving.sim.engine import Broken, Engine, Finished, Run
 from cluster.serving.sim.errors import EngineError, internal
 from cluster.serving.sim.job import Job
 from cluster.serving.sim.request import Context, parse
@@ -107,7 +108,7 @@ class SimulatedApp:
             return
         try:
             run = self._read(endpoint, headers, raw)
-            if run.fault == "reset":
+            if run.has("reset"):
                 asgi.abort(receive)
                 return
         except EngineError as error:
@@ -119,9 +120,9 @@ class SimulatedApp:
         body = asgi.decode(raw, headers.get("content-type", ""))
         job = parse(endpoint, body, Context(self._model, self._max_model_len, headers.get(PRIORITY_HEADER)))
         request_id = headers.get(REQUEST_ID_HEADER, "")
-        fault = faults.ordered(job.last_user_text, request_id) if self._faults else None
+        order = faults.ordered(job.last_user_text, request_id) if self._faults else None
         generations = tuple(
-            faults.altered(generate(job, self._settings, model=self._model, choice=choice), fault)
+            faults.altered(generate(job, self._settings, model=self._model, choice=choice), order)
             for choice in range(job.choices)
         )
         own_id = f"chatcmpl-{request_id or fresh('')}" if endpoint == "chat" else fresh("resp_")
@@ -134,7 +135,7 @@ class SimulatedApp:
             tally=tally,
             envelope=envelope,
             stream=make(job, generations, tally, envelope) if job.stream else None,
-            fault=fault,
+            order=order,
             expected_tokens=self._expected(job, headers.get(hint.HEADER)),
         )
 
@@ -145,7 +146,7 @@ class SimulatedApp:
 
     async def _serve(self, run: Run, reply: asgi.Reply) -> None:
         try:
-            if run.fault == "die":
+            if run.has("die"):
                 raise internal(faults.DEAD_MESSAGE)
             self._engine.check_room()
             if run.stream is None:
@@ -159,15 +160,20 @@ class SimulatedApp:
             return
 
     async def _whole(self, run: Run, reply: asgi.Reply) -> None:
-        await self._engine.run(run, reply.part)
-        if run.fault == "garbage":
+        render = chat.answer if run.job.endpoint == "chat" else responses.answer
+        try:
+            await self._engine.run(run, reply.part)
+        except Finished:
+            body = orjson.dumps(render(run.job, run.generations, run.tally, run.envelope))
+            await reply.whole(200, body[: len(body) // 2], b"application/json")
+            return
+        if run.has("garbage"):
             await reply.whole(200, faults.GARBAGE_BODY, b"application/json")
             return
-        render = chat.answer if run.job.endpoint == "chat" else responses.answer
         await reply.json(200, render(run.job, run.generations, run.tally, run.envelope))
 
     async def _stream(self, run: Run, stream: Stream, reply: asgi.Reply) -> None:
-        if run.fault != "hang":
+        if not run.has("hang"):
             await reply.start_stream()
             await reply.part(stream.opened())
         try:
@@ -176,6 +182,9 @@ class SimulatedApp:
             await reply.part(stream.failed(error))
             if run.job.endpoint == "responses":
                 raise Broken from error
+            await reply.end()
+            return
+        except Finished:
             await reply.end()
             return
         await reply.part(stream.ended())

@@ -118,6 +118,12 @@ class ChatStream:
         if not delta and not last:
             return b""
         generation = self._generations[choice]
+        if last and generation.finish == "abort" and delta:  # which no token goes with
+            return self._chunk(choice, delta, last=False) + self._chunk(choice, {}, last=True)
+        return self._chunk(choice, delta, last=last)
+
+    def _chunk(self, choice: int, delta: dict[str, Any], *, last: bool) -> bytes:
+        generation = self._generations[choice]
         finish = {"finish_reason": finish_reason(self._job, generation) if last else None}
         stop = {"stop_reason": stop_reason(generation)} if last else {}
         chunk = {"index": choice, "delta": delta, "logprobs": None, **finish, **stop, "token_ids": None}

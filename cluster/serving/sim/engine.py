@@ -9,7 +9,7 @@ from cluster.core.engine import USAGE_COMMENT_EVERY_S, EngineLoad, render_usage
 from cluster.serving.sim import faults
 from cluster.serving.sim.clock import Clock
 from cluster.serving.sim.errors import busy, internal
-from cluster.serving.sim.faults import Fault
+from cluster.serving.sim.faults import Order
 from cluster.serving.sim.job import Job
 from cluster.serving.sim.scheduler import Scheduler
 from cluster.serving.sim.text import Generation
@@ -17,6 +17,10 @@ from cluster.serving.sim.wire import Envelope, Stream, Tally
 from cluster.settings import SimulatedEngine
 
 Write = Callable[[bytes], Awaitable[None]]
+
+
+class Finished(Exception):  # noqa: N818  not an error to report either
+    """The answer ends here, though it is not whole."""
 
 
 class Broken(Exception):  # noqa: N818  not an error to report: the connection just ends
@@ -33,9 +37,14 @@ class Run:
     envelope: Envelope
     stream: Stream | None
     """None when the answer is sent whole."""
-    fault: Fault | None
+    order: Order | None
+    """The fault that strikes it."""
     expected_tokens: int
     """Output that was expected of the request when it came."""
+
+    def has(self, fault: faults.Fault) -> bool:
+        """Whether this fault strikes it."""
+        return self.order is not None and self.order.fault == fault
 
 
 class Engine:
@@ -64,10 +73,10 @@ class Engine:
     async def run(self, run: Run, write: Write) -> None:
         """Generate all tokens of ``run``, writing events as they fall due.
 
-        Raises `EngineError` when the queue is full or a fault says so, and `Broken` when the connection is to
-        end without another byte. Cancelling frees the slot at once.
+        Raises `EngineError` when the queue is full or a fault says so, `Broken` when the connection is to end
+        without another byte, and `Finished` when the answer is to. Cancelling frees the slot at once.
         """
-        if run.fault == "busy":
+        if run.has("busy"):
             raise busy()
         self._open.add(run)
         try:
@@ -77,22 +86,23 @@ class Engine:
             self._open.discard(run)
 
     async def _generate(self, run: Run, write: Write) -> None:
-        if run.fault == "hang":
+        if run.has("hang"):
             await anyio.sleep_forever()
         due = self._clock.monotonic() + self._settings.ttft_ms / 1000
         comment_due = due + USAGE_COMMENT_EVERY_S
         await self._sleep_until(due)
         if run.stream is not None:
             await write(run.stream.started())
-        strikes_at = faults.middle(run.generations[0])
+        order = run.order
+        strikes_at = None if order is None else faults.index(run.generations[0], order.place)
         for step in range(max(len(generation.tokens) for generation in run.generations)):
             due += self._interval_s() if step else 0
             while comment_due <= due:
                 await self._comment(run, comment_due, write)
                 comment_due += USAGE_COMMENT_EVERY_S
             await self._sleep_until(due)
-            if step == strikes_at:
-                await self._strike(run, write)
+            if order is not None and step == strikes_at:
+                await self._strike(run, order, write)
             await self._step(run, step, write)
 
     async def _comment(self, run: Run, due: float, write: Write) -> None:
@@ -108,12 +118,14 @@ class Engine:
                     last = step == len(generation.tokens) - 1
                     await write(run.stream.token(choice, generation.tokens[step], last=last))
 
-    async def _strike(self, run: Run, write: Write) -> None:
-        match run.fault:
+    async def _strike(self, run: Run, order: Order, write: Write) -> None:
+        match order.fault:
             case "stall":
                 await anyio.sleep_forever()
             case "cut":
                 raise Broken
+            case "finish":
+                raise Finished
             case "harmony":
                 raise internal(faults.HARMONY_MESSAGE)
             case "garbage" if run.stream is not None:

@@ -16,9 +16,15 @@ def answer(job: Job, generations: Sequence[Generation], tally: Tally, envelope: 
     """Return the body of a whole answer; a Responses request has one choice."""
     (generation,) = generations
     output = _output(job, generation)
-    done = generation.finish == "stop" and bool(output)
-    status = "completed" if done else "incomplete"
+    status = _status(generation, bool(output))
     return _response(job, envelope, status=status, output=output, usage=_usage(tally))
+
+
+def _status(generation: Generation, output: bool) -> str:
+    """Return the status as vLLM says it; hidden reasoning is an output there."""
+    if generation.finish == "abort" and (output or generation.count("reasoning")):
+        return "cancelled"
+    return "completed" if generation.finish == "stop" and output else "incomplete"
 
 
 def _response(
@@ -179,7 +185,7 @@ class ResponsesStream:
     def token(self, choice: int, token: Token, *, last: bool) -> bytes:  # noqa: ARG002  one choice only
         """Return the events of one token, the opening and closing of its item among them."""
         hidden = token.kind == "reasoning" and not self._job.include_reasoning
-        ends_item = token.kind == "control" or (last and self._generation.finish == "length")
+        ends_item = token.kind == "control" or (last and self._generation.finish != "stop")
         events: list[bytes] = []
         if token.text and not hidden:
             events += self._begin(token.kind) if self._open != token.kind else []

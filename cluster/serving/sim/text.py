@@ -42,7 +42,7 @@ class Generation:
     """One choice, complete: what the engine would generate if nothing stopped it."""
 
     tokens: tuple[Token, ...]
-    finish: Literal["stop", "length"]
+    finish: Literal["stop", "length", "abort"]
     call: str | None = None
     """Name of the tool called, when the output is a call."""
 

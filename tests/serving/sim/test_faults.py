@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cluster.serving.sim import SimulatedApp
-from cluster.serving.sim.faults import DEAD_MESSAGE, HARMONY_MESSAGE, LEAK, WORDS
+from cluster.serving.sim.faults import DEAD_MESSAGE, HARMONY_MESSAGE, LEAK, UNKNOWN_TOOL, WORDS
 from tests.serving.sim.virtual import (
     CHAT,
     RESPONSES,
@@ -55,6 +55,89 @@ def test_a_cut_stream_ends_in_the_answer_without_a_last_event() -> None:
     assert choices[-1]["delta"]["content"]
     assert {choice["finish_reason"] for choice in choices} == {None}
     assert not exchange.complete
+
+
+def _text(exchange: Exchange) -> str:
+    """Return the content of a chat stream."""
+    choices = [choice for event in exchange.events for choice in event["choices"]]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
+
+
+def _ends(exchange: Exchange) -> list[str]:
+    """Return the finish reasons of a chat stream."""
+    choices = [choice for event in exchange.events for choice in event["choices"]]
+    return [choice["finish_reason"] for choice in choices if choice["finish_reason"]]
+
+
+@pytest.mark.parametrize(("place", "reasoned", "words"), [
+    ("start", False, range(1)), ("reasoning", True, range(1)), ("answer", True, range(1, 2)),
+    ("end", True, range(3, 999)),
+])  # fmt: skip
+def test_a_fault_strikes_where_it_is_told(place: str, reasoned: bool, words: range) -> None:
+    """Before the first token, after the first of the reasoning or of the answer, and before the last."""
+    exchange = call(_faulty(), CHAT, chat_body(f"Say words fault-cut-at-{place}", stream=True))
+    assert not exchange.complete
+    assert any(event["choices"][0]["delta"].get("reasoning") for event in exchange.events) == reasoned
+    assert len(_text(exchange).split()) in words
+
+
+def test_a_place_and_once_go_together() -> None:
+    """The word still strikes the first attempt only."""
+    body = chat_body("fault-finish-at-answer-once", stream=True)
+    tries = [call(_faulty(), CHAT, body, headers={"x-request-id": f"a-{attempt}"}) for attempt in (1, 2)]
+    assert [exchange.lines[-1] == "[DONE]" for exchange in tries] == [False, True]
+
+
+def test_an_answer_may_end_too_early_and_cleanly() -> None:
+    """A stream ends like a complete one without a last event; a whole body is half a JSON."""
+    streamed = call(_faulty(), CHAT, chat_body("fault-finish", stream=True))
+    whole = call(_faulty(), CHAT, chat_body("fault-finish"))
+    assert streamed.complete
+    assert (_ends(streamed), streamed.lines[-1] == "[DONE]") == ([], False)
+    assert (whole.status, whole.complete, whole.body.endswith(b"}")) == (200, True, False)
+
+
+@pytest.mark.parametrize(("place", "ends"), [
+    ("start", []), ("reasoning", ["abort"]), ("answer", ["abort"]), ("end", ["abort"]),
+])  # fmt: skip
+def test_an_aborted_chat_ends_as_vllm_ends_it(place: str, ends: list[str]) -> None:
+    """The finish reason says so, unless no token had come: then there is none. The end mark follows."""
+    body = chat_body(f"fault-abort-at-{place}", stream=True, stream_options={"include_usage": True})
+    streamed = call(_faulty(), CHAT, body)
+    assert _ends(streamed) == ends
+    assert streamed.lines[-1] == "[DONE]"
+    assert (streamed.events[-1]["usage"]["completion_tokens"] > 0) == bool(ends)
+    whole = call(_faulty(), CHAT, chat_body(f"fault-abort-at-{place}")).json
+    assert whole["choices"][0]["finish_reason"] == "abort"
+
+
+def test_an_aborted_call_is_called_a_call() -> None:
+    """VLLM says ``tool_calls`` for what it broke off inside a call, and names no token that ended it."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    body = chat_body("fault-abort-at-answer", tools=[tool])
+    (choice,) = call(_faulty(), CHAT, body).json["choices"]
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("tool_calls", None)
+    assert choice["message"]["tool_calls"][0]["function"]["arguments"] == ""
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("place", "status"), [("start", "incomplete"), ("reasoning", "cancelled"), ("answer", "cancelled")]
+)
+def test_an_aborted_response_is_cancelled(place: str, status: str, stream: bool) -> None:
+    """Or incomplete, where nothing had come; its stream ends as ``response.completed``."""
+    exchange = call(_faulty(), RESPONSES, responses_body(f"fault-abort-at-{place}", stream=stream))
+    response = exchange.events[-1]["response"] if stream else exchange.json
+    assert response["status"] == status
+    assert not stream or exchange.events[-1]["type"] == "response.completed"
+
+
+def test_a_call_that_nobody_offers() -> None:
+    """It stands where the answer would, tools or none."""
+    whole = call(_faulty(), CHAT, chat_body("fault-tool")).json["choices"][0]["message"]
+    streamed = call(_faulty(), RESPONSES, responses_body("fault-tool", stream=True)).events
+    assert whole["tool_calls"][0]["function"]["name"] == UNKNOWN_TOOL
+    assert UNKNOWN_TOOL in [event["item"].get("name") for event in streamed if "item" in event]
 
 
 def test_a_harmony_fault_is_a_500_or_an_event() -> None:
