@@ -62,7 +62,7 @@ async def test_a_good_answer(world: World, ask: Any, stream: bool) -> None:
     assert line["settled"] == sum(line["tokens"][kind] for kind in ("prompt", "reasoning", "answer"))
 
 
-@pytest.mark.parametrize("fault", ["die", "reset", "harmony", "garbage", "control", "empty"])
+@pytest.mark.parametrize("fault", ["die", "reset", "harmony", "garbage", "control", "empty", "tool", "abort"])
 @pytest.mark.parametrize(("ask", "stream"), ASKS)
 async def test_a_fault_is_survived_or_told(world: World, ask: Any, stream: bool, fault: str) -> None:
     """Struck once, a fault is retried where nothing was shown; struck always, the client gets an error."""
@@ -73,7 +73,7 @@ async def test_a_fault_is_survived_or_told(world: World, ask: Any, stream: bool,
     assert line["outcome"] in ("upstream_failed", "upstream_broken", "harmony_fault")
 
 
-@pytest.mark.parametrize("fault", ["die", "reset", "harmony", "control", "empty"])
+@pytest.mark.parametrize("fault", ["die", "reset", "harmony", "control", "empty", "tool", "abort"])
 @pytest.mark.parametrize("ask", [chat, respond])
 async def test_a_fault_that_strikes_once_is_not_seen(world: World, ask: Any, fault: str) -> None:
     """A whole answer's fault is retried: nothing of it was shown."""
