@@ -7,7 +7,7 @@ import threading
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -31,6 +31,8 @@ class LineWriter:
         self._stream = stream
         self._lines: deque[bytes] = deque()
         self._lost = 0
+        self.on_lost: Callable[[int], None] = lambda _: None
+        """Told how many lines are lost, in any thread."""
         self._wake, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
@@ -38,7 +40,7 @@ class LineWriter:
     def write(self, line: bytes) -> None:
         """Queue one line, without its newline. Never waits."""
         if len(self._lines) >= MAX_WAITING_LINES:
-            self._lost += 1
+            self._lose(1)
             return
         self._lines.append(line)
         if not self._wake.is_set():
@@ -58,17 +60,21 @@ class LineWriter:
             self._flush()
 
     def _flush(self) -> None:
-        batch = [self._lines.popleft() for _ in range(len(self._lines))]
-        if self._lost:
-            batch.append(orjson.dumps({"log": "lost", "lines": self._lost}))
-            self._lost = 0
-        if not batch:
+        batch, lost = [self._lines.popleft() for _ in range(len(self._lines))], self._lost
+        lines = [*batch, orjson.dumps({"log": "lost", "lines": lost})] if lost else batch
+        if not lines:
             return
         try:
-            self._stream.write(b"\n".join(batch) + b"\n")
+            self._stream.write(b"\n".join(lines) + b"\n")
             self._stream.flush()
-        except (OSError, ValueError):  # nobody reads: there is nowhere to say so but the next line
-            self._lost += len(batch)
+        except (OSError, ValueError):  # nobody reads: the next line that is read says so
+            self._lose(len(batch))
+        else:
+            self._lost -= lost
+
+    def _lose(self, lines: int) -> None:
+        self._lost += lines
+        self.on_lost(lines)
 
 
 class Log:
@@ -76,6 +82,10 @@ class Log:
 
     def __init__(self, writer: LineWriter, settings: LoggingSettings) -> None:
         self._writer, self._json = writer, settings.format == "json"
+
+    def watch_lost(self, on_lost: Callable[[int], None]) -> None:
+        """Tell ``on_lost``, in any thread, how many lines are lost whenever some are."""
+        self._writer.on_lost = on_lost
 
     def record(self, kind: str, fields: dict[str, Any]) -> None:
         """Write a record of ``kind`` (``usage``, ``audit``, ``log``)."""

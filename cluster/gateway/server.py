@@ -97,6 +97,7 @@ def assemble(settings: Settings, log: Log) -> Gateway:
     registry, gate = CollectorRegistry(), Gate()
     address_of = address_reader(settings.gateway.trusted_proxies)
     telemetry = Telemetry(registry, log, now=time.monotonic, wall=time.time, address_of=address_of)
+    log.watch_lost(telemetry.lines_lost)
     telemetry.watch_keys(identity.keys.age_s)
     for issuer in identity.tokens.issuers if identity.tokens else ():
         telemetry.watch_issuer(issuer.settings.name, issuer.keys.age_s)

@@ -79,6 +79,10 @@ class Telemetry:
         """Note whether limits are decided alone, because the store that all gateways share is away."""
         self._metrics.degraded.set(degraded)
 
+    def lines_lost(self, lines: int) -> None:
+        """Count lines of the log, the usage record among them, that nobody will read."""
+        self._metrics.lines_lost.inc(lines)
+
     def close(self, exchange: Exchange) -> None:
         """Count the request and write its usage line; the outcome must be known."""
         e2e_s = self._now() - exchange.arrived_s
@@ -188,6 +192,9 @@ class _Metrics:
         self.retries = counter("retries", "Second attempts at an engine", "reason")
         self.not_tried = counter("attempts_refused", "Attempts at an engine that were not made", "reason")
         self.faults = counter("harmony_faults", "Answers that broke the Harmony format", "kind")
+        self.lines_lost = Counter(
+            "gptoss_log_lines_lost", "Lines lost because nobody read standard output", registry=registry
+        )
         self.keys_age = Gauge(
             "gptoss_keys_age_seconds", "Seconds since the keys were known to be current", registry=registry
         )

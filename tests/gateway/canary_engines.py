@@ -27,10 +27,10 @@ def chat_answer(canary: Canaries) -> dict[str, Any]:
     return completion(canary("answer"), reasoning=canary("reasoning of an answer"))
 
 
-def chat_events(canary: Canaries) -> list[bytes]:
-    """Return an engine's stream: reasoning, words and a call."""
+def chat_events(canary: Canaries, tool: str) -> list[bytes]:
+    """Return an engine's stream: reasoning, words and a call of ``tool``."""
     call = {"index": 0, "id": canary("id of a made call"), "type": "function"}
-    made = {"name": canary("made call"), "arguments": json.dumps({"a": canary("made argument")})}
+    made = {"name": tool, "arguments": json.dumps({"a": canary("made argument")})}
     return [
         ROLE,
         chunk({"reasoning": canary("streamed reasoning")}),
@@ -107,4 +107,5 @@ def broken_streams(canary: Canaries) -> Iterable[list[bytes]]:
         data({"error": {"message": canary("late error event"), "code": 400}}),
     ]
     yield [ROLE, chunk({"content": f"<|channel|>analysis {canary('streamed channel')}"})]
+    yield chat_events(canary, canary("a tool that was not offered"))
     yield [ROLE, chunk({"reasoning": canary("thought alone")}), chunk({}, finish="stop"), usage_chunk(), DONE]

@@ -135,28 +135,30 @@ def test_an_exception_is_logged_without_its_words() -> None:
 
 
 class _Stuck(io.BytesIO):
-    """A stream that nobody reads."""
+    """A stream that nobody reads at first."""
 
-    def write(self, _: Any) -> int:
-        raise BrokenPipeError
+    stuck = True
+
+    def write(self, data: Any) -> int:
+        if self.stuck:
+            raise BrokenPipeError
+        return super().write(data)
 
 
 def test_lines_that_cannot_be_written_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full queue loses lines, and the next write says how many."""
+    """A full queue and a closed output lose lines, raise nowhere, and the next line that is read says so."""
+    registry, stream = CollectorRegistry(), _Stuck()
+    writer = LineWriter(stream)
+    log = Log(writer, LoggingSettings())
+    log.watch_lost(_telemetry(registry, log).lines_lost)
+    writer.write(b"a")
+    writer._flush()  # what its thread does
     monkeypatch.setattr("cluster.gateway.logs.MAX_WAITING_LINES", 0)
-    lines = io.BytesIO()
-    writer = LineWriter(lines)
-    writer.write(b"a")
     writer.write(b"b")
+    stream.stuck = False
     writer.close()
-    assert json.loads(lines.getvalue()) == {"log": "lost", "lines": 2}
-
-
-def test_a_closed_output_stops_nothing() -> None:
-    """Writing to a pipe that nobody reads raises nowhere."""
-    writer = LineWriter(_Stuck())
-    writer.write(b"a")
-    writer.close()
+    assert json.loads(stream.getvalue()) == {"log": "lost", "lines": 2}
+    assert registry.get_sample_value("gptoss_log_lines_lost_total") == 2
 
 
 def test_text_lines_are_one_line_each() -> None:
@@ -207,7 +209,7 @@ def test_tenants_beyond_the_bound_share_a_name() -> None:
     """However many tenants come, the series stay bounded."""
     registry, writer = CollectorRegistry(), LineWriter(io.BytesIO())
     log = Log(writer, LoggingSettings())
-    telemetry = Telemetry(registry, log, now=lambda: 0.0, wall=lambda: 0.0, address_of=lambda _scope: None)
+    telemetry = _telemetry(registry, log)
     for number in range(MAX_TENANTS + 50):
         exchange = telemetry.open({"headers": []})
         exchange.caller, exchange.outcome = caller(tenant=f"t{number}"), Outcome.FORBIDDEN
@@ -216,3 +218,7 @@ def test_tenants_beyond_the_bound_share_a_name() -> None:
     text = generate_latest(registry).decode()
     assert text.count("gptoss_requests_total{") == MAX_TENANTS + 1
     assert 'outcome="forbidden",tenant="other"} 50.0' in text
+
+
+def _telemetry(registry: CollectorRegistry, log: Log) -> Telemetry:
+    return Telemetry(registry, log, now=lambda: 0.0, wall=lambda: 0.0, address_of=lambda _scope: None)

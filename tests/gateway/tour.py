@@ -204,9 +204,11 @@ class Tour:
         bearer = canary.keep("token", token(tenant="lab", email=canary("claim")))
         for part in bearer.split("."):
             canary.keep("part of a token", part)
+        asked = chat(canary)
+        tool = asked["tools"][0]["function"]["name"]
         for key in ("acme", "lab", bearer):
             for path, body, whole, streamed in (
-                (CHAT, chat(canary), chat_answer(canary), chat_events(canary)),
+                (CHAT, asked, chat_answer(canary), chat_events(canary, tool)),
                 (RESPONSES, response_body(canary), response_answer(canary), response_events(canary)),
             ):
                 for script, more in ((respond(200, whole), {}), (stream(*streamed), {"stream": True})):

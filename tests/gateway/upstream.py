@@ -97,6 +97,7 @@ class Upstream:
                 more = asyncio.ensure_future(reader.read(1))
                 await asyncio.wait((running, more), return_when=asyncio.FIRST_COMPLETED)
                 if more.done():
+                    more.exception()  # a reset is an end like any other
                     seen.gone.set()
                     await running
                     return
