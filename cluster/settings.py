@@ -8,6 +8,7 @@ unit, and what None means.
 import os
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,7 +26,7 @@ from pydantic import (
 
 from cluster.core.addresses import parse_network
 from cluster.core.effort import EFFORTS, Effort
-from cluster.core.limits import MAX_PER_DAY, MAX_PER_MIN
+from cluster.core.limits import MAX_PER_DAY, MAX_PER_MIN, Limits
 from cluster.core.request import Endpoint
 
 DEFAULT_PATH = Path("/etc/gpt-oss-cluster/config.yaml")
@@ -278,6 +279,19 @@ class RateLimits(_Section):
     """Requests in flight at once; None: no limit."""
     tokens_per_day: DailyTokens = DailyTokens()
     """Token budgets per day by effort."""
+
+    @cached_property
+    def by_effort(self) -> dict[Effort, Limits]:
+        """The limits of one request, by its effort."""
+        return {
+            effort: Limits(
+                requests_per_min=self.requests_per_min,
+                tokens_per_min=self.tokens_per_min,
+                concurrent=self.concurrent,
+                tokens_per_day=self.tokens_per_day[effort],
+            )
+            for effort in EFFORTS
+        }
 
 
 class Scopes(_Section):

@@ -3,8 +3,8 @@
 Every request ends in exactly one `Outcome`: the metric label, the log field and the key of the error table.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Outcome(StrEnum):
@@ -29,8 +29,7 @@ class Outcome(StrEnum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one request. ``cached`` is the part of ``prompt`` read from the prefix cache."""
 
     prompt: int = 0

@@ -87,7 +87,7 @@ def _keys(document: dict[str, Any]) -> int:
 
 def _too_many_values(body: bytes) -> bool:
     """Whether a JSON text has more than ``MAX_VALUES`` values, before anything is made of them."""
-    if sum(map(body.count, _BEFORE_VALUES)) <= MAX_VALUES:  # those in strings included
+    if len(body) <= MAX_VALUES or sum(map(body.count, _BEFORE_VALUES)) <= MAX_VALUES:  # strings included
         return False
     plain = _unescaped(body)
     if plain.count(b'"') > 4 * MAX_VALUES:  # two a string, and at most one key beside a value

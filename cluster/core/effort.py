@@ -4,8 +4,7 @@ gpt-oss knows three levels. OpenAI's clients may ask for seven; the four others 
 of what was asked carries a reason that the client can read in ``x-effort-reason``.
 """
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 Effort = Literal["low", "medium", "high"]
 EffortReason = Literal["requested", "default", "tenant_cap", "mapped", "downgraded"]
@@ -17,8 +16,7 @@ MAPPED: dict[str, Effort] = {"none": "low", "minimal": "low", "xhigh": "high", "
 """OpenAI's levels that gpt-oss lacks, to the nearest one it has (Harmony refuses any fourth word)."""
 
 
-@dataclass(frozen=True, slots=True)
-class EffortChoice:
+class EffortChoice(NamedTuple):
     """The level a request runs at, and why it may differ from what was asked."""
 
     asked: str | None

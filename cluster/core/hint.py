@@ -4,8 +4,7 @@ Serve hands the router a single header and never the body, so everything that ro
 ``v=1;e=low;o=400;i=120;p=<16 hex>;c=<16 hex>;d=<ms>;q=<tokens>;a=1;x=<replica>``.
 """
 
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from cluster.core.effort import EFFORTS, Effort
 
@@ -13,8 +12,7 @@ HEADER = "x-route-hint"
 MAX_BYTES = 256
 
 
-@dataclass(frozen=True, slots=True)
-class RouteHint:
+class RouteHint(NamedTuple):
     """One request as the router sees it."""
 
     effort: Effort
@@ -35,21 +33,21 @@ class RouteHint:
 
 def render(hint: RouteHint) -> str:
     """Return the header value, at most ``MAX_BYTES`` long; ``avoid`` is left out where it would not fit."""
-    parts = [
-        "v=1",
-        f"e={hint.effort}",
-        f"o={hint.expected_output_tokens}",
-        f"i={hint.prompt_tokens}",
-        f"p={hint.prefix}" if hint.prefix else "",
-        f"c={hint.conversation}" if hint.conversation else "",
-        f"d={hint.deadline_ms}" if hint.deadline_ms else "",
-        f"q={hint.queued_tokens}" if hint.queued_tokens else "",
-        f"a={hint.attempt}",
-    ]
-    value = ";".join(part for part in parts if part)
+    value = f"v=1;e={hint.effort};o={hint.expected_output_tokens};i={hint.prompt_tokens}"
+    if hint.prefix:
+        value += f";p={hint.prefix}"
+    if hint.conversation:
+        value += f";c={hint.conversation}"
+    if hint.deadline_ms:
+        value += f";d={hint.deadline_ms}"
+    if hint.queued_tokens:
+        value += f";q={hint.queued_tokens}"
+    value += f";a={hint.attempt}"
+    if not hint.avoid:
+        return value
     with_avoid = f"{value};x={hint.avoid}"
     fits = len(with_avoid) <= MAX_BYTES and ";" not in hint.avoid
-    return with_avoid if hint.avoid and fits else value
+    return with_avoid if fits else value
 
 
 def parse(value: str | None) -> RouteHint | None:

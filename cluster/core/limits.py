@@ -14,8 +14,8 @@ same.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from cluster.core.effort import Effort
 
@@ -38,8 +38,7 @@ SLOT_RETRY_S = 1.0
 """When to try again for a concurrency slot; nobody knows when one frees, and a second is soon enough."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Limits of one level; None: no such limit."""
 
     requests_per_min: int | None
@@ -49,8 +48,7 @@ class Limits:
     """Budget of the request's effort for the UTC day."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What one request wants to hold."""
 
     request_id: str
@@ -63,8 +61,7 @@ class Ask:
     """The tenant's, then the key's own where it has any."""
 
 
-@dataclass(frozen=True, slots=True)
-class LimitView:
+class LimitView(NamedTuple):
     """One limit as ``x-ratelimit-*`` headers show it."""
 
     limit: int
@@ -73,8 +70,7 @@ class LimitView:
     """Seconds until the limit is full again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What a request holds until it is settled. Of several levels, the views show the tightest."""
 
     ask: Ask
@@ -94,8 +90,7 @@ class Refusal:
     tokens: LimitView | None
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """What one level holds at one moment, as one request sees it."""
 
     requests: int | None = None
@@ -189,9 +184,8 @@ def share(ask: Ask, parts: int, spent: Sequence[int] = ()) -> Ask:
     spent = spent or [0] * len(ask.limits)
     limits = tuple(_share(level, parts, used) for level, used in zip(ask.limits, spent, strict=True))
     if any(whole < ask.tokens for whole in _token_limits(ask.limits)):
-        return replace(ask, limits=limits)
-    return replace(
-        ask,
+        return ask._replace(limits=limits)
+    return ask._replace(
         tokens=min(ask.tokens, *(max(1, limit) for limit in _token_limits(limits)), MAX_PER_DAY),
         limits=limits,
     )
@@ -278,21 +272,20 @@ def _wait_s(level: int, wanted: int, limit: int | None) -> float:
 def _views(
     accounts: Sequence[Account], limits: Sequence[Limits]
 ) -> tuple[LimitView | None, LimitView | None]:
-    requests = [
-        _view(each.requests, own.requests_per_min) for each, own in zip(accounts, limits, strict=True)
-    ]
-    tokens = [_view(each.tokens, own.tokens_per_min) for each, own in zip(accounts, limits, strict=True)]
-    return _tightest(requests), _tightest(tokens)
+    requests = tokens = None
+    for account, own in zip(accounts, limits, strict=True):
+        requests = _tighter(requests, account.requests, own.requests_per_min)
+        tokens = _tighter(tokens, account.tokens, own.tokens_per_min)
+    return requests, tokens
 
 
-def _view(level: int | None, limit: int | None) -> LimitView | None:
+def _tighter(view: LimitView | None, level: int | None, limit: int | None) -> LimitView | None:
+    """Return the view with less left, ``view`` or a bucket's; of equals, the one that fills more slowly."""
     if level is None or limit is None:
-        return None
-    missing = max(0, limit * UNIT - level)
-    return LimitView(limit=limit, remaining=max(0, level // UNIT), reset_s=-(-missing // limit) / 1e6)
-
-
-def _tightest(views: Iterable[LimitView | None]) -> LimitView | None:
-    """Return the view with the least left; of equals, the one that takes longest to fill."""
-    present = [view for view in views if view is not None]
-    return min(present, key=lambda view: (view.remaining, -view.reset_s), default=None)
+        return view
+    remaining = level // UNIT if level > 0 else 0
+    missing = limit * UNIT - level
+    reset_s = -(-missing // limit) / 1e6 if missing > 0 else 0.0
+    if view is not None and (view.remaining, -view.reset_s) <= (remaining, -reset_s):
+        return view
+    return LimitView(limit, remaining, reset_s)

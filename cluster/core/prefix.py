@@ -21,11 +21,9 @@ def prefix_key(salt: bytes, model: str, effort: Effort, text: bytes) -> str:
     """
     if not text:
         return ""
-    hashed = hashlib.sha256()
-    for part in (salt, model.encode(), effort.encode(), text):
-        hashed.update(b"%d:" % len(part))
-        hashed.update(part)
-    return hashed.hexdigest()[:KEY_DIGITS]
+    named, level = model.encode(), effort.encode()
+    head = b"%d:%b%d:%b%d:%b%d:" % (len(salt), salt, len(named), named, len(level), level, len(text))
+    return hashlib.sha256(head + text).hexdigest()[:KEY_DIGITS]
 
 
 def conversation_key(secret: bytes, cache_key: str) -> str:

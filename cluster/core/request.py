@@ -5,8 +5,7 @@ own: ``fields`` holds exactly the fields of the request that the engine may see.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 
@@ -25,8 +24,7 @@ MESSAGE_TOKENS = 4
 """Tokens that Harmony spends on each message beside its text."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedRequest:
+class ParsedRequest(NamedTuple):
     """One valid request for a completion."""
 
     endpoint: Endpoint

@@ -1,13 +1,12 @@
 """What a request lets its answer be, and what of it its client may see."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cluster.core.request import ParsedRequest
 from cluster.gateway.plan import Plan
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What an answer is held to, whole or streamed."""
 
     see_reasoning: bool

@@ -1,18 +1,17 @@
 """What a request will run as: its level of effort, its model, its token limits and its deadline. Pure."""
 
-from dataclasses import dataclass
+from typing import NamedTuple, cast
 
-from cluster.core.effort import Effort, EffortChoice, choose
+from cluster.core.effort import EffortChoice, choose
 from cluster.core.invalid import InvalidRequest, shown
 from cluster.core.limits import Limits
 from cluster.core.request import ParsedRequest
 from cluster.gateway.http_errors import BadRequest, NotAllowed
 from cluster.gateway.ports import Caller
-from cluster.settings import GptOss, ModelSettings, RateLimits, Settings
+from cluster.settings import GptOss, ModelSettings, Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A request after policy."""
 
     choice: EffortChoice
@@ -51,7 +50,7 @@ def plan(settings: Settings, caller: Caller, request: ParsedRequest, *, now_epoc
         expected_output_tokens=expected,
         reserved_tokens=request.prompt_tokens + expected * request.choices,
         deadline_ms=int((now_epoch_s + efforts.slo.wait_s) * 1000),
-        limits=tuple(_limits(level, choice.level) for level in caller.limits),
+        limits=tuple([level.by_effort[choice.level] for level in caller.limits]),
         see_reasoning=caller.see_reasoning,
     )
 
@@ -62,15 +61,6 @@ def unknown_model(name: str) -> InvalidRequest:
         f"The model `{shown(name)}` does not exist or you do not have access to it.",
         code="model_not_found",
         status=404,
-    )
-
-
-def _limits(level: RateLimits, effort: Effort) -> Limits:
-    return Limits(
-        requests_per_min=level.requests_per_min,
-        tokens_per_min=level.tokens_per_min,
-        concurrent=level.concurrent,
-        tokens_per_day=level.tokens_per_day[effort],
     )
 
 
@@ -97,4 +87,4 @@ def _effort(settings: Settings, caller: Caller, request: ParsedRequest) -> Effor
 
 
 def _model_name(settings: Settings, name: str) -> GptOss:
-    return next(known for known in settings.models if known == name)
+    return cast(GptOss, name)  # `_allow` has looked it up

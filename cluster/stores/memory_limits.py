@@ -1,7 +1,7 @@
 """Limits kept in the gateway's own memory: exact for a single gateway, forgotten when it ends."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cluster.core.effort import Effort
 from cluster.core.limits import Account, Ask, Limits, Refusal, Reservation, day_of, full, reserve, settle
@@ -26,7 +26,7 @@ class _Book:
 
     def seen_by(self, ask: Ask) -> Account:
         """Return the account as this request sees it."""
-        return replace(self.account, in_flight=len(self.leases), spent=self.spent.get(ask.effort, 0))
+        return self.account._replace(in_flight=len(self.leases), spent=self.spent.get(ask.effort, 0))
 
     def note(self, account: Account, ask: Ask, limits: Limits) -> None:
         """Keep what the account has become."""
@@ -91,7 +91,7 @@ class MemoryLimits:
             account = settle(book.seen_by(ask), limits, reserved=ask.tokens, used=tokens, now_us=now_us)
             del book.leases[ask.request_id]
             if day_of(reserved_us) != book.day:  # yesterday's refund must not enlarge today's budget
-                account = replace(account, spent=book.spent.get(ask.effort, 0))
+                account = account._replace(spent=book.spent.get(ask.effort, 0))
             book.note(account, ask, limits)
 
     @property

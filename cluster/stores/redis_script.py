@@ -77,13 +77,19 @@ class LimitScript:
 
 def decision(ask: Ask, reply: list[int]) -> Reservation | Refusal:
     """Return what the script's answer to a reserve means. Raises ``ValueError`` for an id that is held."""
-    taken, *rest = reply
+    taken, rest = reply[0], reply[1:]
     if taken < 0:
         raise ValueError(f"request {ask.request_id} holds a reservation already")
-    now_us, *held = rest
+    now_us = rest[0]
     accounts = [
-        _account(held[start : start + _PER_LEVEL], limits, now_us)
-        for start, limits in zip(range(0, len(held), _PER_LEVEL), ask.limits, strict=True)
+        Account(
+            requests=None if limits.requests_per_min is None else rest[start],
+            tokens=None if limits.tokens_per_min is None else rest[start + 1],
+            at_us=now_us,
+            in_flight=rest[start + 2],
+            spent=rest[start + 3],
+        )
+        for start, limits in zip(range(1, len(rest), _PER_LEVEL), ask.limits, strict=True)
     ]
     return reservation(accounts, ask) if taken else refusal(accounts, ask, now_us)
 
@@ -91,17 +97,6 @@ def decision(ask: Ask, reply: list[int]) -> Reservation | Refusal:
 def spent(reply: list[int]) -> list[int]:
     """Return the day's tokens that the levels have spent, from the same answer."""
     return reply[_PER_LEVEL + 1 :: _PER_LEVEL]
-
-
-def _account(held: list[int], limits: Limits, now_us: int) -> Account:
-    requests, tokens, in_flight, spent = held
-    return Account(
-        requests=None if limits.requests_per_min is None else requests,
-        tokens=None if limits.tokens_per_min is None else tokens,
-        at_us=now_us,
-        in_flight=in_flight,
-        spent=spent,
-    )
 
 
 def _bulks(*arguments: bytes | int) -> bytes:

@@ -3,7 +3,7 @@
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import (
     Annotated,
     Any,
@@ -223,7 +223,7 @@ def outcome(endpoint: Endpoint, example: Mapping[str, Any]) -> ParsedRequest | s
         request = parsed(endpoint, BODY[endpoint](**example))
     except InvalidRequest as error:
         return error.message
-    return replace(request, prompt_tokens=0, ignored=())
+    return request._replace(prompt_tokens=0, ignored=())
 
 
 OBJECTS = [one for endpoint, many in EXAMPLES.items() for example in many for one in found(endpoint, example)]

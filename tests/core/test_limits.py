@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -115,8 +114,8 @@ def test_refills_add_up(account: Account, limits: Limits, steps: list[int]) -> N
 @given(accounts_strategy, levels_strategy, tokens_strategy)
 def test_the_wait_is_true(account: Account, levels: list[Limits], wanted: int) -> None:
     """After the wait that a refusal names, and not a moment earlier, the same ask is admitted."""
-    before = [replace(account, spent=0) for _ in levels]
-    request = ask(wanted, *(replace(limits, concurrent=None) for limits in levels))
+    before = [account._replace(spent=0) for _ in levels]
+    request = ask(wanted, *(limits._replace(concurrent=None) for limits in levels))
     _, refusal = reserve(before, request, START_US)
     if not isinstance(refusal, Refusal) or refusal.retry_after_s == math.inf:
         return
@@ -130,7 +129,7 @@ def test_the_wait_is_true(account: Account, levels: list[Limits], wanted: int) -
 @given(accounts_strategy, limits_strategy, tokens_strategy, st.integers(0, 2000))
 def test_settle_charges_what_was_used(account: Account, limits: Limits, wanted: int, used: int) -> None:
     """After a settle the bucket and the budget are charged what was used, not what was reserved."""
-    account = replace(account, in_flight=0, spent=0)
+    account = account._replace(in_flight=0, spent=0)
     held, decision = reserve_one(account, ask(wanted, limits), START_US)
     if not isinstance(decision, Reservation):
         return
@@ -143,7 +142,7 @@ def test_settle_charges_what_was_used(account: Account, limits: Limits, wanted: 
 
 def test_admissions_are_exact_under_pressure() -> None:
     """Asked every millisecond for 100 s, exactly floor(burst + rate x elapsed) requests are admitted."""
-    limits = replace(NO_LIMITS, requests_per_min=7)
+    limits = NO_LIMITS._replace(requests_per_min=7)
     account, admitted = Account(), 0
     for millisecond in range(100_001):
         account, decision = reserve_one(account, ask(1, limits), START_US + millisecond * 1000)
@@ -155,24 +154,24 @@ def test_admissions_are_exact_under_pressure() -> None:
     ("limits", "account", "name", "wait_s"),
     [
         pytest.param(
-            replace(NO_LIMITS, requests_per_min=3),
+            NO_LIMITS._replace(requests_per_min=3),
             Account(requests=0, at_us=START_US),
             "requests",
             20,
             id="requests",
         ),
         pytest.param(
-            replace(NO_LIMITS, tokens_per_min=600),
+            NO_LIMITS._replace(tokens_per_min=600),
             Account(tokens=40 * UNIT, at_us=START_US),
             "tokens",
             6,
             id="tokens",
         ),
         pytest.param(
-            replace(NO_LIMITS, concurrent=2), Account(in_flight=2), "concurrent", 1, id="concurrent"
+            NO_LIMITS._replace(concurrent=2), Account(in_flight=2), "concurrent", 1, id="concurrent"
         ),
         pytest.param(
-            replace(NO_LIMITS, tokens_per_day=500),
+            NO_LIMITS._replace(tokens_per_day=500),
             Account(spent=401),
             "budget",
             86_400,
@@ -196,7 +195,7 @@ def test_refusals_name_their_limit(limits: Limits, account: Account, name: Limit
 
 def test_a_refusal_names_its_level() -> None:
     """Where the key's own limit is in the way, the refusal says so."""
-    limits = (replace(NO_LIMITS, requests_per_min=3), replace(NO_LIMITS, requests_per_min=1))
+    limits = (NO_LIMITS._replace(requests_per_min=3), NO_LIMITS._replace(requests_per_min=1))
     accounts, _ = reserve([Account(), Account()], ask(1, *limits), START_US)
     _, decision = reserve(accounts, ask(1, *limits), START_US)
     assert isinstance(decision, Refusal)
@@ -205,8 +204,8 @@ def test_a_refusal_names_its_level() -> None:
 
 def test_the_tightest_level_is_shown() -> None:
     """Of the tenant's and the key's limits the one with less left is shown, for each kind."""
-    tenant = replace(NO_LIMITS, requests_per_min=10, tokens_per_min=500)
-    key = replace(NO_LIMITS, requests_per_min=600, tokens_per_min=200)
+    tenant = NO_LIMITS._replace(requests_per_min=10, tokens_per_min=500)
+    key = NO_LIMITS._replace(requests_per_min=600, tokens_per_min=200)
     _, decision = reserve([Account(), Account()], ask(100, tenant, key), START_US)
     assert decision.requests == LimitView(limit=10, remaining=9, reset_s=6)
     assert decision.tokens == LimitView(limit=200, remaining=100, reset_s=30)
@@ -215,8 +214,8 @@ def test_the_tightest_level_is_shown() -> None:
 @pytest.mark.parametrize(
     "limits",
     [
-        pytest.param(replace(NO_LIMITS, tokens_per_min=99), id="minute"),
-        pytest.param(replace(NO_LIMITS, tokens_per_day=99), id="day"),
+        pytest.param(NO_LIMITS._replace(tokens_per_min=99), id="minute"),
+        pytest.param(NO_LIMITS._replace(tokens_per_day=99), id="day"),
     ],
 )
 def test_waiting_does_not_shrink_a_request(limits: Limits) -> None:
@@ -228,7 +227,7 @@ def test_waiting_does_not_shrink_a_request(limits: Limits) -> None:
 
 def test_debt_delays_the_next() -> None:
     """Tokens used beyond the reservation put the bucket into debt, which must be refilled first."""
-    limits = replace(NO_LIMITS, tokens_per_min=600)
+    limits = NO_LIMITS._replace(tokens_per_min=600)
     request = ask(100, limits)
     account, _ = reserve_one(Account(), request, START_US)
     account = settle(account, limits, reserved=100, used=1200, now_us=START_US)
@@ -256,13 +255,13 @@ def test_no_limit_no_view() -> None:
 def test_a_lowered_limit_binds_at_once() -> None:
     """A bucket that is fuller than a new, lower limit is cut to it."""
     account = Account(requests=100 * UNIT, at_us=START_US)
-    account, _ = reserve_one(account, ask(1, replace(NO_LIMITS, requests_per_min=2)), START_US)
+    account, _ = reserve_one(account, ask(1, NO_LIMITS._replace(requests_per_min=2)), START_US)
     assert account.requests == UNIT
 
 
 def test_debt_has_an_end() -> None:
     """Debt stops at a bound, so that every sum stays exact in doubles too."""
-    limits = replace(NO_LIMITS, tokens_per_min=MAX_PER_MIN)
+    limits = NO_LIMITS._replace(tokens_per_min=MAX_PER_MIN)
     account = settle(Account(), limits, reserved=0, used=10**12, now_us=START_US)
     assert account.tokens == -MAX_DEBT * UNIT
     assert MAX_PER_MIN * UNIT + MAX_DEBT * UNIT < 2**53
@@ -270,7 +269,7 @@ def test_debt_has_an_end() -> None:
 
 def test_a_clock_set_back_gives_and_takes_nothing() -> None:
     """When the clock goes back, the bucket stays as it is until the clock has caught up."""
-    limits = replace(NO_LIMITS, requests_per_min=60)
+    limits = NO_LIMITS._replace(requests_per_min=60)
     account, _ = reserve_one(Account(), ask(1, limits), START_US)
     back, _ = reserve_one(account, ask(1, limits), START_US - 3600 * SECOND_US)
     assert (back.requests, back.at_us) == (58 * UNIT, START_US)
@@ -287,4 +286,4 @@ def test_a_clock_set_back_gives_and_takes_nothing() -> None:
 )
 def test_full_accounts_can_be_forgotten(account: Account, limit: int | None, expected: bool) -> None:
     """An account counts as full once a minute's refill has gone by, or when there is no limit."""
-    assert full(account, replace(NO_LIMITS, requests_per_min=limit), START_US) is expected
+    assert full(account, NO_LIMITS._replace(requests_per_min=limit), START_US) is expected

@@ -54,13 +54,13 @@ def view(name: str, **changes: float | None) -> ReplicaView:
         ),
         pytest.param(
             [view("a"), view("b", running=8, waiting=20, expected_tokens=90_000)],
-            dataclasses.replace(HINT, avoid="a"),
+            HINT._replace(avoid="a"),
             Choice("b", "scored"),
             id="the replica that lost an attempt is avoided, however busy the other",
         ),
         pytest.param(
             [view("a")],
-            dataclasses.replace(HINT, avoid="a"),
+            HINT._replace(avoid="a"),
             Choice("a", "all_avoided"),
             id="with no other replica the avoided one serves",
         ),

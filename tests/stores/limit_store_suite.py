@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -49,7 +48,7 @@ def ask(
         key_id=key_id,
         effort=effort,
         tokens=tokens,
-        limits=(replace(base, **limits), *([own] if own else ())),
+        limits=(base._replace(**limits), *([own] if own else ())),
     )
 
 
@@ -191,14 +190,14 @@ class LimitStoreSuite:
 
     async def test_a_key_has_limits_of_its_own(self, store: LimitStore) -> None:
         """A key's own limits hold beside its tenant's, and leave the tenant's other keys alone."""
-        own = replace(NO_LIMITS, requests_per_min=1, concurrent=1)
+        own = NO_LIMITS._replace(requests_per_min=1, concurrent=1)
         first = await admitted(store, ask(requests_per_min=3, own=own))
         refusal = await refused(store, ask(requests_per_min=3, own=own))
         assert (refusal.limit, refusal.level) == ("requests", "key")
         await admitted(store, ask(requests_per_min=3, key_id="key00002", own=own))
         await admitted(store, ask(requests_per_min=3, key_id="key00003"))
         assert (await refused(store, ask(requests_per_min=3, key_id="key00003"))).level == "tenant"
-        free = replace(own, requests_per_min=None)
+        free = own._replace(requests_per_min=None)
         assert (await refused(store, ask(own=free))).limit == "concurrent"
         store.settle(first, tokens=0)
         await admitted(store, ask(own=free))
@@ -213,11 +212,11 @@ class LimitStoreSuite:
         assert (refusal.level, refusal.tokens.limit, refusal.tokens.remaining) == ("key", 100, 60)
         held = await admitted(store, ask(60, own=own, tokens_per_min=960))
         store.settle(held, tokens=60)
-        assert (await refused(store, ask(51, own=replace(own, tokens_per_min=None)))).limit == "budget"
+        assert (await refused(store, ask(51, own=own._replace(tokens_per_min=None)))).limit == "budget"
 
     async def test_one_level_refuses_for_all(self, store: LimitStore) -> None:
         """What the key's limit refuses takes nothing from the tenant."""
-        own = replace(NO_LIMITS, tokens_per_min=10)
+        own = NO_LIMITS._replace(tokens_per_min=10)
         for _ in range(5):
             assert (await refused(store, ask(11, own=own, requests_per_min=1))).level == "key"
         await admitted(store, ask(10, own=own, requests_per_min=1))

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL
 
@@ -134,7 +133,7 @@ async def test_an_outage_leaves_each_gateway_its_share(
     server = start_redis(appendonly="yes", appendfsync="always")
     first, second = await open_store(server.settings()), await open_store(server.settings())
     await until(lambda: first.gateways == 2)
-    limits = replace(NO_LIMITS, tokens_per_day=1000, concurrent=4)
+    limits = NO_LIMITS._replace(tokens_per_day=1000, concurrent=4)
     before = await admitted(first, ask(100, base=limits))
     async with outage(server):
         during = await admitted(first, ask(200, base=limits))
@@ -189,7 +188,7 @@ async def test_a_late_admission_is_given_back(open_store: Open, redis_server: Re
     async with proxy.listening() as settings:
         store, other = await open_store(settings), await open_store(redis_server.settings())
         await until(lambda: store.gateways == 2)
-        limits = replace(NO_LIMITS, tokens_per_day=100, concurrent=3)
+        limits = NO_LIMITS._replace(tokens_per_day=100, concurrent=3)
         await admitted(store, ask(10, base=limits))
         proxy.delay_s = 0.2
         assert (await refused(store, ask(50, base=limits))).limit == "concurrent"
