@@ -1,8 +1,6 @@
 """The gate before the engines: who is inside, and that nobody enters any more once the gateway drains."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from cluster.gateway.http_errors import Overloaded, ShutDown
 from cluster.gateway.stream import Owned
@@ -17,9 +15,8 @@ class Gate:
         self.draining = False
         """Whether new requests are refused."""
 
-    @contextmanager
-    def admit(self, owned: Owned) -> Iterator[None]:
-        """Let a request be inside for the length of the context. Raises `Overloaded` while draining."""
+    def enter(self, owned: Owned) -> None:
+        """Let a request inside, until it must `leave`. Raises `Overloaded` while draining."""
         if self.draining:
             raise Overloaded(
                 "This server is shutting down. Please try again.",
@@ -27,12 +24,12 @@ class Gate:
                 headers=((b"connection", b"close"),),
             )
         self._inside.add(owned)
-        try:
-            yield
-        finally:
-            self._inside.discard(owned)
-            if self.draining and not self._inside:
-                self._empty.set()
+
+    def leave(self, owned: Owned) -> None:
+        """Take note that a request is no longer inside."""
+        self._inside.discard(owned)
+        if self.draining and not self._inside:
+            self._empty.set()
 
     def drain(self) -> None:
         """Refuse new requests from now on."""

@@ -1,7 +1,6 @@
 """A whole answer on its way to the client: in OpenAI's form, reasoning hidden by policy. Pure."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -14,17 +13,22 @@ from cluster.gateway.endings import refuse_aborted_choice, refuse_unfinished_res
 from cluster.gateway.harmony import refuse_control_tokens, refuse_unknown_item, refuse_unknown_tool
 from cluster.gateway.http_errors import EngineFailed, HarmonyFault
 
+_MALFORMED = (KeyError, TypeError, AttributeError, orjson.JSONDecodeError)
+"""What reading an answer raises that is none."""
+
 
 class WholeAnswer:
     """An engine's whole answer, read. Raises `EngineFailed` when ``body`` is none."""
 
     def __init__(self, endpoint: Endpoint, body: bytes) -> None:
         self._endpoint = endpoint
-        with _malformed():
+        try:
             self._data = orjson.loads(body)
             usage = self._data["usage"]
             self.usage = chat_usage(usage) if endpoint == "chat" else response_usage(usage)
             """Tokens that it took, also when the client may not have it."""
+        except _MALFORMED as error:
+            raise _malformed() from error
 
     def filtered(self, asked: Asked) -> bytes:
         """Return the body for the client.
@@ -32,20 +36,18 @@ class WholeAnswer:
         Raises `HarmonyFault` when the answer is empty, holds control tokens or calls what nobody offered,
         `EngineFailed` when it broke off or is no answer at all.
         """
-        with _malformed():
+        try:
             if self._endpoint == "chat":
                 return orjson.dumps(_chat(self._data, asked))
             answer = response_object(self._data, asked)
             refuse_unfinished_response(answer, says=any(map(_says, answer["output"])))
             return orjson.dumps(answer)
+        except _MALFORMED as error:
+            raise _malformed() from error
 
 
-@contextmanager
-def _malformed() -> Iterator[None]:
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
-        raise EngineFailed("The model's answer was malformed. Please try again.") from error
+def _malformed() -> EngineFailed:
+    return EngineFailed("The model's answer was malformed. Please try again.")
 
 
 def chat_usage(usage: dict[str, Any]) -> Usage:

@@ -62,5 +62,11 @@ class Director:
     async def _serve(
         self, exchange: Exchange, request: ParsedRequest, decided: Plan, reply: Reply, owned: Owned
     ) -> None:
-        with self.gate.admit(owned), self.telemetry.in_flight(decided):
+        self.gate.enter(owned)
+        in_flight = self.telemetry.in_flight(decided)
+        in_flight.inc()
+        try:
             await Relay(self.relays, exchange, request, decided, reply).run()
+        finally:
+            in_flight.dec()
+            self.gate.leave(owned)

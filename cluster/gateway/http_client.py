@@ -60,10 +60,14 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         """Of the answer, names in lower case."""
-        self.idle_since_s = 0.0
-        """When it was last given back, on the loop's clock."""
+        self._idle_since_s = 0.0
         self.open = False
         """Whether a request can be sent on it."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is open and was given back so lately that the peer still keeps it."""
+        return self.open and self._loop.time() - self._idle_since_s < KEEPALIVE_S
 
     # what the relay calls
 
@@ -103,6 +107,7 @@ class Connection(asyncio.Protocol):
     def leave(self) -> None:
         """Be done with the answer: keep the connection if it can serve again, else cut it."""
         if self.open and self._whole and self._reusable and not self._parts:
+            self._idle_since_s = self._loop.time()
             self._release(self)
         else:
             self.cut()
@@ -224,7 +229,7 @@ class Exchange:
 
     async def __aenter__(self) -> Connection:
         """Send. Raises `Unreachable` and `ConnectionBroken`."""
-        self._connection = connection = await self._client.connection()
+        self._connection = connection = self._client.kept() or await self._client.connect()
         try:
             await connection.request(self._head, self._body)
         except BaseException:
@@ -255,20 +260,22 @@ class Client:
         """Return the exchange for a request; ``head`` is everything up to the length of the body."""
         return Exchange(self, b"%bcontent-length: %d\r\n\r\n" % (head, len(body)), body)
 
-    async def connection(self) -> Connection:
-        """Return an open connection, the one used last if it is fresh. Raises `Unreachable`."""
-        loop = asyncio.get_running_loop()
+    def kept(self) -> Connection | None:
+        """Return the open connection that was used last, if it is fresh."""
         while self._idle:
-            kept = self._idle.pop()
-            if not kept.open:
-                continue
-            if loop.time() - kept.idle_since_s < KEEPALIVE_S:
-                return kept
-            kept.cut()
+            connection = self._idle.pop()
+            if connection.fresh:
+                return connection
+            connection.cut()
+        return None
+
+    async def connect(self) -> Connection:
+        """Return a new connection. Raises `Unreachable`."""
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 _, made = await loop.create_connection(
-                    lambda: Connection(self._keep), self._host, self._port, ssl=self._tls
+                    lambda: Connection(self._idle.append), self._host, self._port, ssl=self._tls
                 )
         except (OSError, TimeoutError) as error:
             raise Unreachable(f"{self.authority}: {error}") from error
@@ -278,10 +285,6 @@ class Client:
         """Close the idle connections."""
         while self._idle:
             self._idle.pop().cut()
-
-    def _keep(self, connection: Connection) -> None:
-        connection.idle_since_s = asyncio.get_running_loop().time()
-        self._idle.append(connection)
 
 
 def _one_chunk(data: bytes) -> bytes:

@@ -37,7 +37,7 @@ def plan(settings: Settings, caller: Caller, request: ParsedRequest, *, now_epoc
     _allow(settings, caller, request)
     choice = _effort(settings, caller, request)
     alias = settings.aliases.get(request.model)
-    model: GptOss = alias[choice.level] if alias else _model_name(settings, request.model)
+    model: GptOss = alias[choice.level] if alias else cast(GptOss, request.model)
     efforts = settings.models[model].efforts[choice.level]
     limit = min(request.max_output_tokens or efforts.max_output_tokens, efforts.max_output_tokens)
     expected = min(limit, efforts.expected_output_tokens)
@@ -76,7 +76,7 @@ def _allow(settings: Settings, caller: Caller, request: ParsedRequest) -> None:
 def _effort(settings: Settings, caller: Caller, request: ParsedRequest) -> EffortChoice:
     # an alias has no default of its own: medium names the model whose default counts, after the tenant's
     alias = settings.aliases.get(request.model)
-    name = alias.medium if alias else _model_name(settings, request.model)
+    name = alias.medium if alias else cast(GptOss, request.model)
     model: ModelSettings = settings.models[name]
     try:
         default = caller.default_effort or model.default_effort
@@ -84,7 +84,3 @@ def _effort(settings: Settings, caller: Caller, request: ParsedRequest) -> Effor
     except ValueError as error:
         param = "reasoning_effort" if request.endpoint == "chat" else "reasoning.effort"
         raise BadRequest(str(error), param=param, code="invalid_value") from error
-
-
-def _model_name(settings: Settings, name: str) -> GptOss:
-    return cast(GptOss, name)  # `_allow` has looked it up

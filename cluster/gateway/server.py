@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -42,6 +43,8 @@ from cluster.stores.redis_limits import RedisLimits
 
 logger = logging.getLogger(__name__)
 
+_COLLECT_AFTER = 20_000
+"""Objects made and not freed since the garbage collector last looked, before it looks again."""
 _ABORT_S = 5
 """Seconds for requests to end once they were told to."""
 
@@ -165,9 +168,21 @@ async def _serve(settings: Settings, log: Log) -> None:
             tasks.create_task(api.serve([api_socket]))
             tasks.create_task(admin.serve([admin_socket]))
             logger.info("listening on %s", settings.gateway.listen)
+            _spare_the_collector()
             await _until_drained(gateway.gate, settings.gateway.stream.drain_s)
             api.should_exit = admin.should_exit = True
             following.cancel()
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector leave alone what is loaded, and look at the rest less often.
+
+    References free nearly all that a request makes; the collector only finds cycles, as of exceptions, and a
+    walk over all modules for them costs every request 5 % and some of them tens of milliseconds.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)
 
 
 async def _open(limits: MemoryLimits | RedisLimits, stack: AsyncExitStack) -> None:

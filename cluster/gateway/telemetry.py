@@ -4,9 +4,7 @@ Label values come from closed sets, and tenants beyond ``MAX_TENANTS`` share one
 grow the series. Children are cached: looking one up in prometheus_client costs more than counting.
 """
 
-import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -21,6 +19,7 @@ from cluster.gateway.http_errors import FORMS
 from cluster.gateway.intake import client_request_id
 from cluster.gateway.logs import Log, timestamp
 from cluster.gateway.plan import Plan
+from cluster.gateway.request_ids import RequestIds
 
 MAX_TENANTS = 200
 """Tenants that have series of their own."""
@@ -51,6 +50,7 @@ class Telemetry:
     ) -> None:
         self._log, self._now, self._wall, self._address_of = log, now, wall, address_of
         self._tenants: set[str] = set()
+        self._ids = RequestIds()
         self._metrics = _Metrics(registry)
 
     def watch_keys(self, age_s: Callable[[], float]) -> None:
@@ -65,15 +65,15 @@ class Telemetry:
         """Begin the record of one request."""
         return Exchange(
             scope=scope,
-            request_id=str(uuid.uuid4()),
+            request_id=self._ids(),
             client_request_id=client_request_id(scope),
             arrived_s=self._now(),
             arrived_epoch_s=self._wall(),
         )
 
-    def in_flight(self, plan: Plan) -> AbstractContextManager[None]:
-        """Count a request as in flight for the length of the context."""
-        return self._metrics.in_flight(plan.model, plan.choice.level).track_inprogress()
+    def in_flight(self, plan: Plan) -> Gauge:
+        """Return the gauge of requests that are admitted and not ended."""
+        return self._metrics.in_flight(plan.model, plan.choice.level)
 
     def limiter_degraded(self, degraded: bool) -> None:
         """Note whether limits are decided alone, because the store that all gateways share is away."""
@@ -87,12 +87,13 @@ class Telemetry:
         """Count the request and write its usage line; the outcome must be known."""
         e2e_s = self._now() - exchange.arrived_s
         outcome = exchange.outcome or Outcome.INTERNAL
-        self._count(exchange, outcome, e2e_s)
+        tokens = _tokens(exchange, outcome)
+        self._count(exchange, outcome, tokens, e2e_s)
         if outcome in (Outcome.UNAUTHENTICATED, Outcome.FORBIDDEN):
             self._log.record("audit", self._audit(exchange, outcome))
-        self._log.record("usage", self._usage(exchange, outcome, e2e_s))
+        self._log.record("usage", self._usage(exchange, outcome, tokens, e2e_s))
 
-    def _count(self, exchange: Exchange, outcome: Outcome, e2e_s: float) -> None:
+    def _count(self, exchange: Exchange, outcome: Outcome, tokens: dict[str, int], e2e_s: float) -> None:
         metrics, plan, caller = self._metrics, exchange.plan, exchange.caller
         tenant = self._tenant(caller.tenant) if caller else NONE
         model, effort = (plan.model, plan.choice.level) if plan else (NONE, NONE)
@@ -105,9 +106,9 @@ class Telemetry:
             metrics.not_tried(exchange.not_tried).inc()
         for fault in exchange.faults:
             metrics.faults(fault).inc()
-        for kind, tokens in _tokens(exchange, outcome).items():
-            if tokens:
-                metrics.tokens(tenant, model, effort, kind).inc(tokens)
+        for kind, count in tokens.items():
+            if count:
+                metrics.tokens(tenant, model, effort, kind).inc(count)
         if plan is None:
             return
         metrics.e2e(model, effort).observe(e2e_s)
@@ -139,7 +140,9 @@ class Telemetry:
             "address": None if address is None else str(address),
         }
 
-    def _usage(self, exchange: Exchange, outcome: Outcome, e2e_s: float) -> dict[str, Any]:
+    def _usage(
+        self, exchange: Exchange, outcome: Outcome, tokens: dict[str, int], e2e_s: float
+    ) -> dict[str, Any]:
         caller, plan, request = exchange.caller, exchange.plan, exchange.request
         status = exchange.status if exchange.status is not None else FORMS[outcome].status
         return {
@@ -157,7 +160,7 @@ class Telemetry:
             "status": status,
             "stream": request.stream if request else None,
             "attempts": exchange.attempts,
-            "tokens": _tokens(exchange, outcome),
+            "tokens": tokens,
             "reserved": plan.reserved_tokens if plan and exchange.settled_tokens is not None else None,
             "settled": exchange.settled_tokens,
             "queue_ms": round(exchange.queue_s * 1000, 1),
