@@ -19,6 +19,7 @@ from jwt.exceptions import PyJWTError
 
 from cluster.settings import JwksSettings, JwtAlgorithm
 from cluster.stores.snapshot import Snapshot
+from cluster.stores.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +61,13 @@ class Jwks:
         clock: Callable[[], float],
     ) -> None:
         self._settings, self._algorithms = settings, algorithms
-        self._issuer, self._clock = issuer, clock
+        self._origin, self._clock = f"keys of issuer {issuer}", clock
         self._snapshot = Snapshot(settings.snapshot_file)
         self._keys: Mapping[tuple[str, str], PyJWK] = {}
         self._data = b""
         self._loaded_s = -math.inf
         self._wanted = asyncio.Event()
-        self._trouble: str | None = None
+        self._troubles = Troubles(logger)
         self.version = 0
         """Grows when the keys change, so that what they have verified can be told to be old."""
 
@@ -104,11 +105,12 @@ class Jwks:
             data = await self._fetch()
             keys = self._keys if data == self._data else usable(data, self._algorithms)
         except (JwksError, OSError, aiohttp.ClientError) as error:  # TimeoutError is an OSError
-            self._complain(str(error) or type(error).__name__)
+            told = str(error) or type(error).__name__
+            self._troubles.tell(self._origin, f"cannot be read: {told}; the last good ones stay")
             await self._fall_back()
             return False
         self._accept(data, keys, self._clock())
-        self._trouble = None
+        self._troubles.over(self._origin)
         await asyncio.to_thread(self._snapshot.save, data)
         return True
 
@@ -130,7 +132,7 @@ class Jwks:
         except JwksError as error:
             logger.error("%s: %s", self._settings.snapshot_file, error)
             return
-        logger.warning("keys of issuer %s are those of %s", self._issuer, self._settings.snapshot_file)
+        logger.warning("%s are those of %s", self._origin, self._settings.snapshot_file)
 
     async def _fetch(self) -> bytes:
         if self._settings.file is not None:
@@ -138,13 +140,6 @@ class Jwks:
         file = self._settings.ca_file
         authorities = await asyncio.to_thread(ssl.create_default_context, cafile=file)  # reads many files
         return await _download(str(self._settings.url), authorities)
-
-    def _complain(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            logger.error(
-                "keys of issuer %s cannot be read: %s; the last good ones stay", self._issuer, trouble
-            )
-        self._trouble = trouble
 
 
 def usable(data: bytes, algorithms: tuple[JwtAlgorithm, ...]) -> dict[tuple[str, str], PyJWK]:

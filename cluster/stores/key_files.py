@@ -17,6 +17,7 @@ from cluster.stores import files
 from cluster.stores.admin import Change
 from cluster.stores.key_index import KeyIndex
 from cluster.stores.records import Entries, KeyStoreError, is_entry
+from cluster.stores.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class KeyFiles:
         self._directory, self._index, self._changed = directory, index, changed
         self._stamps: dict[str, _Stamp] = {}
         self._entries: dict[str, bytes] = {}
-        self._troubles: dict[str, str] = {}
+        self._troubles = Troubles(logger)
 
     def refresh(self) -> list[str]:
         """Take over what has changed in the directory; return the names of changed entries.
@@ -50,9 +51,11 @@ class KeyFiles:
         try:
             stamps = _stamps(self._directory)
         except OSError as error:
-            self._complain("", f"{self._directory}: cannot be listed: {error.strerror}; nothing is changed")
+            self._troubles.tell(
+                str(self._directory), f"cannot be listed: {error.strerror}; nothing is changed"
+            )
             return []
-        self._troubles.pop("", None)
+        self._troubles.over(str(self._directory))
         if stamps == self._stamps and self._index.ready:
             self._index.confirm()
             return []
@@ -75,16 +78,11 @@ class KeyFiles:
         try:
             entries[name] = path.read_bytes()
         except OSError as error:
-            reason = f"{path}: cannot be read: {error.strerror}; the last good version stays in force"
-            self._complain(name, reason)
+            reason = f"cannot be read: {error.strerror}; the last good version stays in force"
+            self._troubles.tell(str(path), reason)
             return False
-        self._troubles.pop(name, None)
+        self._troubles.over(str(path))
         return True
-
-    def _complain(self, about: str, trouble: str) -> None:
-        if self._troubles.get(about) != trouble:
-            logger.error("%s", trouble)
-        self._troubles[about] = trouble
 
 
 class KeyDirectory:

@@ -30,6 +30,7 @@ from cluster.stores.key_index import KeyIndex
 from cluster.stores.key_secret import decode, in_pod, origin, refused
 from cluster.stores.records import Entries, KeyStoreError
 from cluster.stores.snapshot import Snapshot
+from cluster.stores.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ RETRY_S = (0.2, 5.0)
 _KEEPALIVE = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3}
 """A peer that is gone without a word is noticed in five seconds."""
 _GONE = 410
+_KEYS = "API keys"
 _EXPECTED = (KeyStoreError, aiohttp.ClientError, OSError, ValueError)
 """What an API that is away, or that refuses us, raises; ``ValueError`` for an event that was cut short."""
 
@@ -60,7 +62,7 @@ class SecretWatch:
         self._place, self._index, self._changed = place, index, changed
         self._snapshot = Snapshot(place.snapshot_file)
         self._failures = 0
-        self._trouble: str | None = None
+        self._troubles = Troubles(logger)
 
     async def follow(self) -> NoReturn:
         """Follow the Secret until cancelled; whatever fails is logged and tried again."""
@@ -74,7 +76,8 @@ class SecretWatch:
             except _Expired:
                 pass
             except _EXPECTED as error:
-                self._complain(str(error) or type(error).__name__)
+                trouble = str(error) or type(error).__name__
+                self._troubles.tell(_KEYS, f"{trouble}; the last good ones stay in force")
             except Exception:
                 logger.exception("following the keys failed; the last good ones stay in force")
             await self._fall_back()
@@ -105,9 +108,7 @@ class SecretWatch:
     async def _take(self, entries: Entries) -> None:
         first = not self._index.ready
         changed = await asyncio.to_thread(self._index.update, entries)
-        if self._trouble is not None:
-            logger.info("keys are followed again")
-            self._trouble = None
+        self._troubles.over(_KEYS)
         if changed and not first:
             self._changed(changed)
         if changed:
@@ -129,11 +130,6 @@ class SecretWatch:
             return
         self._index.update(entries, confirmed_s=saved_s)
         logger.warning("keys are those of %s until the API answers", self._place.snapshot_file)
-
-    def _complain(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            logger.error("%s; the last good keys stay in force", trouble)
-        self._trouble = trouble
 
 
 class _Expired(Exception):  # noqa: N818 - the API's word

@@ -168,7 +168,7 @@ async def test_the_api_away(world: World, errors: list[str]) -> None:
     await world.api.start()
     await until(lambda: world.serves(new) and not world.serves(old))
     assert world.index.age_s() == 0
-    assert "the last good keys stay in force" in errors[0]
+    assert "the last good ones stay in force" in errors[0]
 
 
 async def test_a_cut_watch_is_opened_again(world: World) -> None:
@@ -271,7 +271,7 @@ async def test_a_deleted_secret_is_a_mistake(world: World, errors: list[str]) ->
     world.api.remove("serving", "keys")
     await until(lambda: len(errors) >= 2)
     assert world.serves(made)
-    assert errors[0].startswith("Secret serving/keys: it was deleted")
+    assert errors[0].startswith("API keys: Secret serving/keys: it was deleted")
     assert "kubectl create secret generic keys --namespace serving" in errors[1]
     world.revoke(made)
     await until(lambda: not world.serves(made))
