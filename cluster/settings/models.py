@@ -1,0 +1,79 @@
+"""Settings of models as clients name them: limits and objectives by effort, and aliases."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cluster.core.effort import Effort
+from cluster.settings.fields import Count, GptOss, PoolName, Seconds, Section
+
+
+class Slo(Section):
+    """What users of one effort may expect."""
+
+    wait_s: Seconds
+    """Seconds until the first token; arrival plus this is the request's deadline, which is its priority."""
+    inter_token_ms: Seconds | None = None
+    """Milliseconds between tokens; None: no objective."""
+    total_s: Seconds | None = None
+    """Seconds for the whole answer; None: no objective."""
+
+
+class EffortSettings(Section):
+    """Limits and objectives of one effort on one model."""
+
+    max_output_tokens: Count
+    """Most output tokens, reasoning included; a client's larger limit is lowered to it."""
+    max_reasoning_tokens: Annotated[int, Field(ge=16)] | None = None
+    """Hard cap on reasoning tokens (at least 16: below that gpt-oss with tools loops); None: no cap."""
+    expected_output_tokens: Count
+    """Prior for the mean output, reasoning included, until the gateway has learned it."""
+    slo: Slo
+    """What users may expect."""
+
+
+class Efforts(Section):
+    """Settings by effort. The priors stand in about the proportion 1 : 4 : 20 until lengths are learned."""
+
+    low: EffortSettings = EffortSettings(
+        max_output_tokens=8192, expected_output_tokens=400, slo=Slo(wait_s=1)
+    )
+    """Low effort."""
+    medium: EffortSettings = EffortSettings(
+        max_output_tokens=16384, expected_output_tokens=1500, slo=Slo(wait_s=5)
+    )
+    """Medium effort."""
+    high: EffortSettings = EffortSettings(
+        max_output_tokens=65536, expected_output_tokens=8000, slo=Slo(wait_s=30)
+    )
+    """High effort."""
+
+    def __getitem__(self, effort: Effort) -> EffortSettings:
+        return {"low": self.low, "medium": self.medium, "high": self.high}[effort]
+
+
+class ModelSettings(Section):
+    """One model as clients name it."""
+
+    pools: tuple[PoolName, ...] = Field(min_length=1)
+    """Pools that serve the model."""
+    source: str
+    """Checkpoint directory on every replica."""
+    default_effort: Effort = "medium"
+    """Effort when a request names none."""
+    efforts: Efforts = Efforts()
+    """Limits and objectives by effort."""
+
+
+class Alias(Section):
+    """A model name that stands for another model at each effort."""
+
+    low: GptOss
+    """Model at low effort."""
+    medium: GptOss
+    """Model at medium effort."""
+    high: GptOss
+    """Model at high effort."""
+
+    def __getitem__(self, effort: Effort) -> GptOss:
+        return {"low": self.low, "medium": self.medium, "high": self.high}[effort]

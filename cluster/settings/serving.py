@@ -1,0 +1,76 @@
+"""Settings of Ray Serve's side: pools, replicas, the simulated engine."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cluster.core.effort import Effort
+from cluster.settings.fields import Count, GptOss, PoolName, Section
+
+
+class Replicas(Section):
+    """How many replicas, each with a GPU of its own, a pool may have."""
+
+    min: Count = 1
+    """Fewest replicas kept ready."""
+    max: Count = 1
+    """Most replicas that autoscaling may start; without an autoscaling policy a pool stays at ``min``."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"max ({self.max}) is below min ({self.min})")
+        return self
+
+
+class SimulatedEngine(Section):
+    """The simulated engine's behaviour: vLLM's wire format without a model."""
+
+    ttft_ms: Annotated[float, Field(ge=0)] = 30
+    """Milliseconds from a free slot to the first token."""
+    inter_token_ms: Annotated[float, Field(ge=0)] = 5
+    """Milliseconds between tokens when one request runs."""
+    inter_token_per_request_ms: Annotated[float, Field(ge=0)] = 0.2
+    """Milliseconds added to that for every further running request."""
+    slots: Count = 16
+    """Requests that run at once; more wait in the engine's queue."""
+    max_waiting: Annotated[int, Field(ge=0)] = 1024
+    """Longest queue; beyond it the engine answers 503."""
+    reasoning_tokens: dict[Effort, Count] = Field(default={"low": 15, "medium": 45, "high": 120})
+    """Length of the chain of thought by effort."""
+    answer_tokens: Count = 24
+    """Length of the answer."""
+
+
+class PoolSettings(Section):
+    """One model on one GPU profile: one Serve application, one set of engine flags."""
+
+    model: GptOss
+    """The model served."""
+    profile: str
+    """Name of a GPU profile; ``gpt-oss-cluster profiles`` lists them."""
+    replicas: Replicas = Replicas()
+    """How many replicas the pool may have."""
+    max_model_len: Count | None = None
+    """Longest prompt plus output in tokens; None: the profile's."""
+    max_num_seqs: Count | None = None
+    """Largest batch of the engine; None: the profile's."""
+    engine: Literal["vllm", "sim"] = "vllm"
+    """The engine: vLLM, or the simulated one for tests and demos."""
+    sim: SimulatedEngine = SimulatedEngine()
+    """Behaviour of the simulated engine; unused with vLLM."""
+
+
+class ServingSettings(Section):
+    """The Ray Serve side."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+$")] = "http://127.0.0.1:8000"
+    """Base URL of Serve's HAProxy, without a path."""
+    engine_key_file: Path
+    """File with the key that every replica demands on every request; only the gateway knows it."""
+    vocabulary_dir: Path | None = None
+    """Folder that holds ``o200k_base.tiktoken`` on every replica; None: the one that the environment variable
+    ``TIKTOKEN_ENCODINGS_BASE`` names there."""
+    pools: dict[PoolName, PoolSettings] = Field(min_length=1)
+    """Pools by name; the name is also the Serve application and its route prefix."""
