@@ -38,8 +38,8 @@ class Dialer:
 
     settings: RedisSettings
 
-    async def connect(self, new_link: NewLink, *first: bytes) -> tuple[Link, Server]:
-        """Return a link that is ready for use, on which ``first`` has been sent, and its server.
+    async def connect(self, new_link: NewLink, *trial: bytes) -> tuple[Link, Server]:
+        """Return a link on which the commands of ``trial`` have gone well, and its server.
 
         Raises `RedisAway`, or `RedisUnfit` for what only a person can mend.
         """
@@ -49,10 +49,10 @@ class Dialer:
         try:
             link = await self._open(host, port, new_link)
             try:
-                commands = [*self._greeting(), *first]
-                await within(link.ask(*commands))
-                [info] = await within(link.ask(pack(b"INFO")))
-                return link, _judged(_facts(info), address, watched=bool(settings.sentinels))
+                *_, info = await within(link.ask(*self._greeting(), pack(b"INFO")))
+                server = _judged(_facts(info), address, watched=bool(settings.sentinels))
+                await within(link.ask(*trial))
+                return link, server
             except BaseException:
                 link.close()
                 raise
@@ -162,11 +162,13 @@ def _judged(facts: dict[str, str], address: str, *, watched: bool) -> Server:
     return Server(address, version, keeps_a_log=facts.get("aof_enabled") == "1")
 
 
+_RIGHTS = "give the user the rights that docs/contract.md lists"
 _MENDS = {
     "WRONGPASS": "check limits.redis.user and limits.redis.password_file",
     "NOAUTH": "it wants a password: set limits.redis.password_file",
     "ERR AUTH": "it has no password for the default user: set limits.redis.user, or remove password_file",
-    "NOPERM": "give the user the rights that docs/contract.md lists",
+    "NOPERM": _RIGHTS,
+    "can't run this command": _RIGHTS,
     "ERR DB": "it has fewer databases than the number in limits.redis.url",
 }
 
@@ -174,6 +176,6 @@ _MENDS = {
 def _explained(error: RedisAway, address: str) -> RedisAway:
     """Return the error with the server's address, and the mend where there is one."""
     for sign, mend in _MENDS.items():
-        if str(error).startswith(sign):
+        if sign in str(error):
             return RedisUnfit(f"{address}: {error}: {mend}")
     return type(error)(f"{address}: {error}")

@@ -277,7 +277,7 @@ class RedisLimits:
             await self._adopt(link)
 
     async def _connect(self) -> None:
-        link, server = await self._dialer.connect(self._new_link, self._script.load)
+        link, server = await self._dialer.connect(self._new_link, *self._script.trial)
         self._link, self._known = link, False
         if server != self._server:
             logger.info("limits: shared in Redis %s at %s", server.version, server.address)

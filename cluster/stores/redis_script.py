@@ -5,6 +5,7 @@ encoded once: a command is then a prefix and a few numbers.
 """
 
 import hashlib
+import uuid
 from functools import lru_cache
 from importlib.resources import files
 
@@ -31,9 +32,9 @@ class LimitScript:
         self._lease_us = lease_us
         digest = hashlib.sha1(script, usedforsecurity=False).hexdigest()
         self._by_hash, self._by_text = _bulks(b"EVALSHA", digest.encode()), _bulks(b"EVAL", script)
-        self.load = pack(b"SCRIPT", b"LOAD", script)
-        """Makes the server remember the script."""
         self._prefix = lru_cache(maxsize=8192)(self._encode_prefix)
+        self.trial = [pack(b"SCRIPT", b"LOAD", script), *self._trial()]
+        """Makes the server remember the script and go through it, so that a missing right shows at once."""
 
     def reserve(self, ask: Ask) -> bytes:
         """Return the command that takes all that ``ask`` wants, or nothing."""
@@ -54,6 +55,11 @@ class LimitScript:
     def with_text(self, command: bytes) -> bytes:
         """Return the same command for a server that has forgotten the script."""
         return command.replace(self._by_hash, self._by_text, 1)
+
+    def _trial(self) -> tuple[bytes, bytes]:
+        none = Limits(requests_per_min=None, tokens_per_min=None, concurrent=None, tokens_per_day=None)
+        ask = Ask("trial", f"trial-{uuid.uuid4().hex}", "", "low", 0, (none,))
+        return self.adopt(ask), self.with_text(self.settle(ask, used=0))
 
     def _encode(self, command: bytes, ask: Ask, used: int) -> bytes:
         prefix = self._prefix(command, ask.tenant, ask.key_id, ask.effort, ask.limits)
