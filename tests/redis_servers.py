@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,18 +28,25 @@ class RedisServer:
     folder: Path
     port: int
     options: dict[str, str] = field(default_factory=dict)
+    watches: Sequence[str] = ()
+    """What makes it a Sentinel: its directives, without that word."""
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
         """Start, or start again with the same folder, and wait until it answers."""
+        own = {} if self.watches else {"save": ""}
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
             "dir": str(self.folder),
-            "save": "",
+            **own,
             **self.options,
         }
         arguments = [word for name, value in options.items() for word in (f"--{name}", *value.split(" "))]
+        if self.watches:
+            memory = self.folder / "sentinel.conf"  # a Sentinel keeps there what it learns
+            memory.write_text("".join(f"sentinel {line}\n" for line in self.watches))
+            arguments = [str(memory), "--sentinel", *arguments]
         with (self.folder / f"redis-{self.port}.log").open("ab") as log:
             self.process = subprocess.Popen(["redis-server", *arguments], stdout=log, stderr=log)
         self.wait_until_listening()
@@ -93,17 +100,20 @@ StartRedis = Callable[..., RedisServer]
 
 @pytest.fixture
 def start_redis(tmp_path: Path) -> Iterator[StartRedis]:
-    """Return a function that starts a server with the options given; skip where the program is missing."""
+    """Return a function that starts a server with the options given; skip where the program is missing.
+
+    With positions, the directives of a Sentinel, it starts one.
+    """
     if shutil.which("redis-server") is None:
         pytest.skip(system_packages.install_command(["redis-server"]))
     with ExitStack() as started:
 
-        def start(**options: str) -> RedisServer:
+        def start(*watches: str, **options: str) -> RedisServer:
             port = free_port()
             folder = tmp_path / f"redis-{port}"
             folder.mkdir()
             server = RedisServer(
-                folder, port, {name.replace("_", "-"): value for name, value in options.items()}
+                folder, port, {name.replace("_", "-"): value for name, value in options.items()}, watches
             )
             started.callback(server.end, signal.SIGKILL)
             server.start()

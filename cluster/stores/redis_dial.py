@@ -45,7 +45,7 @@ class Dialer:
         """
         settings = self.settings
         host, port = await self._primary() if settings.sentinels else (settings.host, settings.port)
-        address = f"{host}:{port}"
+        address = _address(host, port)
         try:
             link = await self._open(host, port, new_link)
             try:
@@ -59,20 +59,33 @@ class Dialer:
         except RedisAway as error:
             raise _explained(error, address) from error
 
+    async def moved(self, server: Server) -> bool:
+        """Whether the Sentinels name another primary than ``server``; not where none of them answers.
+
+        One that they move by hand goes on as a primary for ten seconds, and then forgets what it has counted.
+        """
+        if not self.settings.sentinels:
+            return False
+        try:
+            return _address(*await within(self._primary())) != server.address
+        except RedisAway:
+            return False
+
     async def _primary(self) -> tuple[str, int]:
         """Ask the Sentinels, one after another, where the primary is."""
-        settings, troubles = self.settings, []
+        settings, troubles = self.settings, list[RedisAway]()
         for sentinel in settings.sentinels:
             host, _, port = sentinel.rpartition(":")
             try:
                 found = await self._ask_sentinel(host.strip("[]"), int(port))
             except RedisAway as error:
-                troubles.append(f"{sentinel}: {error}")
+                troubles.append(_explained(error, sentinel, whose="sentinel_"))
                 continue
             if found is not None:
                 return found
-            troubles.append(f"{sentinel}: it knows no primary named {settings.host!r}")
-        raise RedisAway(f"no Sentinel says where {settings.host!r} is ({'; '.join(troubles)})")
+            troubles.append(RedisAway(f"{sentinel}: it knows no primary named {settings.host!r}"))
+        kind = RedisUnfit if all(isinstance(each, RedisUnfit) for each in troubles) else RedisAway
+        raise kind(f"no Sentinel says where {settings.host!r} is ({'; '.join(map(str, troubles))})")
 
     async def _ask_sentinel(self, host: str, port: int) -> tuple[str, int] | None:
         settings = self.settings
@@ -105,6 +118,10 @@ class Dialer:
         if settings.database:
             commands.append(pack(b"SELECT", settings.database))
         return commands
+
+
+def _address(host: str, port: int) -> str:
+    return f"{host}:{port}"
 
 
 def _login(user: str | None, password_file: Path | None) -> list[bytes]:
@@ -164,18 +181,22 @@ def _judged(facts: dict[str, str], address: str, *, watched: bool) -> Server:
 
 _RIGHTS = "give the user the rights that docs/contract.md lists"
 _MENDS = {
-    "WRONGPASS": "check limits.redis.user and limits.redis.password_file",
-    "NOAUTH": "it wants a password: set limits.redis.password_file",
-    "ERR AUTH": "it has no password for the default user: set limits.redis.user, or remove password_file",
+    "WRONGPASS": "check limits.redis.{whose}user and limits.redis.{whose}password_file",
+    "NOAUTH": "it wants a password: set limits.redis.{whose}password_file",
+    "ERR AUTH": "it has no password for the default user: set limits.redis.{whose}user, or remove "
+    "{whose}password_file",
     "NOPERM": _RIGHTS,
     "can't run this command": _RIGHTS,
     "ERR DB": "it has fewer databases than the number in limits.redis.url",
 }
 
 
-def _explained(error: RedisAway, address: str) -> RedisAway:
-    """Return the error with the server's address, and the mend where there is one."""
+def _explained(error: RedisAway, address: str, *, whose: str = "") -> RedisAway:
+    """Return the error with the server's address, and the mend where there is one.
+
+    ``whose`` begins the names of the settings for who has been asked.
+    """
     for sign, mend in _MENDS.items():
         if sign in str(error):
-            return RedisUnfit(f"{address}: {error}: {mend}")
+            return RedisUnfit(f"{address}: {error}: {mend.format(whose=whose)}")
     return type(error)(f"{address}: {error}")

@@ -275,6 +275,8 @@ class RedisLimits:
             )
             self._unknown.update(self._held)
             await self._adopt(link)
+        if self._server is not None and await self._dialer.moved(self._server):
+            raise RedisAway("the Sentinels name another primary")
 
     async def _connect(self) -> None:
         link, server = await self._dialer.connect(self._new_link, *self._script.trial)

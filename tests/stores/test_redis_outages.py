@@ -116,7 +116,16 @@ async def frozen_for_long(server: RedisServer) -> AsyncIterator[None]:
     server.thaw()
 
 
-OUTAGES = [killed, frozen, frozen_for_long, read_only]
+@asynccontextmanager
+async def cut_off(server: RedisServer) -> AsyncIterator[None]:
+    """Let it want a replica that it has not, as a primary that is cut off from all others."""
+    with server.client() as client:
+        client.config_set("min-replicas-to-write", 1)
+        yield
+        client.config_set("min-replicas-to-write", 0)
+
+
+OUTAGES = [killed, frozen, frozen_for_long, read_only, cut_off]
 
 
 @pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.__name__)
