@@ -38,16 +38,17 @@ class Authenticator:
         self._full_at_s: OrderedDict[int, float] = OrderedDict()
 
     def __call__(self, scope: Scope) -> Caller:
-        """Return the caller. Raises `NotAuthenticated`, `TooManyFailures`, or `Overloaded` at the start."""
-        caller = self._keys.find(_token(scope["headers"]))
+        """Return the caller. Raises `NotAuthenticated`, `TooManyFailures`, or `Overloaded` without keys."""
+        token = _token(scope["headers"])
+        caller = self._keys.find(token)
         if caller is None:
-            raise self._failure(scope)
+            raise self._failure(scope, token)
         return caller
 
-    def _failure(self, scope: Scope) -> RequestFailed:
-        if not self._keys.ready:
+    def _failure(self, scope: Scope, token: str) -> RequestFailed:
+        if not self._keys.can_judge(token):
             return Overloaded(
-                "The server is starting and does not know its keys yet. Please try again.",
+                "The server has yet to load the keys that it would check yours with. Please try again.",
                 code="keys_not_loaded",
                 retry_after_s=1,
             )

@@ -14,6 +14,9 @@ class KeyStore(Protocol):
     def find(self, token: str) -> Caller | None:
         """Return the caller whose live key ``token`` is, or None; every wrong token takes the same time."""
 
+    def can_judge(self, token: str) -> bool:
+        """Whether enough has been loaded to call ``token`` wrong where `find` does not know it."""
+
     @property
     def ready(self) -> bool:
         """Whether keys have been loaded."""

@@ -11,7 +11,7 @@ from cluster.stores.key_files import KeyFiles
 from cluster.stores.key_index import KeyIndex
 
 if TYPE_CHECKING:  # a gateway without issuers does not load what checks their tokens
-    from cluster.stores.tokens import Tokens
+    from cluster.stores.tokens import Issuer, Tokens
 
 Changed = Callable[[list[str]], None]
 """Told the names of entries that change after the first reading."""
@@ -35,8 +35,16 @@ class Identity:
 
     @property
     def ready(self) -> bool:
-        """Whether keys have been loaded; issuers may be away, their tokens are no good until they come."""
-        return self.keys.ready
+        """Whether keys have been loaded, and each issuer's were tried: one that is away stops nobody else."""
+        return self.keys.ready and all(issuer.keys.tried for issuer in self._issuers)
+
+    def can_judge(self, token: str) -> bool:
+        """Whether what would tell a good token from a bad one is there; tokens need their issuers' keys."""
+        return self.keys.ready and ("." not in token or all(issuer.keys.good for issuer in self._issuers))
+
+    @property
+    def _issuers(self) -> "Sequence[Issuer]":
+        return self.tokens.issuers if self.tokens else ()
 
     def find(self, token: str) -> Caller | None:
         """Return the caller whose live key or good token this is, or None."""

@@ -68,6 +68,8 @@ class Jwks:
         self._loaded_s = -math.inf
         self._wanted = asyncio.Event()
         self._troubles = Troubles(logger)
+        self.tried = False
+        """Whether a reading has ended, well or not."""
         self.version = 0
         """Grows when the keys change, so that what they have verified can be told to be old."""
 
@@ -92,6 +94,7 @@ class Jwks:
         """Read the set again and again until cancelled; failures are logged, and change nothing."""
         while True:
             read = await self.refresh()
+            self.tried = True
             self._wanted.clear()
             await asyncio.sleep(PAUSE_S)
             if read:

@@ -63,7 +63,7 @@ class _Entry:
 
 
 class KeyIndex:
-    """The `KeyStore` of API keys.
+    """Finds the callers of API keys.
 
     ``defaults`` are the limits of a tenant that sets none; ``clock`` returns seconds of the epoch; ``origin``
     is how logs name the source. `update` may run in one thread while `find` runs in another.

@@ -110,6 +110,10 @@ class Keys:
         """Return the caller of ``token``."""
         return self.callers.get(token)
 
+    def can_judge(self, _token: str) -> bool:
+        """Whether keys are loaded."""
+        return self.ready
+
 
 class Ledger:
     """A limit store that remembers each settlement."""

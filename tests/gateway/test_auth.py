@@ -34,6 +34,10 @@ class OneKey:
         self.asked.append(token)
         return CALLER if token == TOKEN else None
 
+    def can_judge(self, _token: str) -> bool:
+        """Whether keys are loaded."""
+        return self.ready
+
 
 def authenticate(headers: Iterable[tuple[bytes, bytes]], keys: KeyStore) -> Caller:
     """Authenticate one request."""

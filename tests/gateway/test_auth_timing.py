@@ -28,6 +28,7 @@ from cluster.gateway.http_errors import NotAuthenticated
 from cluster.gateway.ports import Caller
 from cluster.settings import RateLimits
 from cluster.stores import admin
+from cluster.stores.identity import Identity
 from cluster.stores.key_index import KeyIndex
 from tests.stores.vaults import MemoryVault
 
@@ -101,7 +102,9 @@ def scope(key: str) -> Scope:
 
 def authenticator(index: KeyIndex) -> Authenticate:
     """Return what authenticates a request of a wrong key, with no limit on failures."""
-    made = Authenticator(index, lambda _scope: None, now=iter(range(0, 10**12, 60)).__next__)
+    made = Authenticator(
+        Identity(index, None, ()), lambda _scope: None, now=iter(range(0, 10**12, 60)).__next__
+    )
 
     def authenticate(request: Scope) -> None:
         try:

@@ -2,8 +2,9 @@
 
 import io
 import json
+import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,6 +21,7 @@ from cluster.gateway.server import assemble
 from cluster.settings import LoggingSettings, parse
 from cluster.stores import admin
 from cluster.stores.key_files import KeyDirectory
+from cluster.stores.tokens import Issuer
 from tests.gateway.conftest import chat_body, serving
 from tests.gateway.raw import Answer, connect
 from tests.gateway.test_server import CREATED, PEPPER, document
@@ -59,6 +61,7 @@ class World:
     lines: io.BytesIO
     keys: dict[str, str]
     """A wrong key of each kind."""
+    issuers: Sequence[Issuer]
 
     async def ask(self, credential: str, *, source: str | None = None) -> Answer:
         """Ask with a credential, from an address of loopback."""
@@ -89,10 +92,11 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     writer = LineWriter(lines)
     gateway = assemble(parse(made, origin="test"), Log(writer, LoggingSettings()))
     assert gateway.identity.tokens is not None
-    for issuer in gateway.identity.tokens.issuers:
+    issuers = gateway.identity.tokens.issuers
+    for issuer in issuers:
         await issuer.keys.refresh()
     async with serving(gateway.app, None, gateway.refusing) as url, aiohttp.ClientSession() as http:
-        yield World(url, http, upstream, writer, lines, keys)
+        yield World(url, http, upstream, writer, lines, keys, issuers)
     await gateway.engines.close()
     await upstream.stop()
     writer.close()
@@ -182,6 +186,20 @@ async def test_a_good_token_is_its_tenant(world: World) -> None:
         assert response.status == 429
     async with world.send("GET", "/v1/models") as response:
         assert [model["id"] for model in (await response.json())["data"]] == ["gpt-oss-120b"]
+
+
+@shared_loop
+async def test_an_issuer_that_is_away_makes_no_token_wrong(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client is told to come back, and keeps its token; keys are judged as ever."""
+    for issuer in world.issuers:
+        monkeypatch.setattr(issuer.keys, "_loaded_s", -math.inf)
+    for _ in range(30):
+        answer = await world.ask(token(), source="127.2.2.1")
+        assert (answer.status, answer.error["code"]) == (503, "keys_not_loaded")
+        assert answer.headers["retry-after"] == "1"
+    assert (await world.ask(world.keys["revoked"], source="127.2.2.1")).status == 401
 
 
 @shared_loop
