@@ -18,11 +18,7 @@ class Gate:
     def enter(self, owned: Owned) -> None:
         """Let a request inside, until it must `leave`. Raises `Overloaded` while draining."""
         if self.draining:
-            raise Overloaded(
-                "This server is shutting down. Please try again.",
-                retry_after_s=1,
-                headers=((b"connection", b"close"),),
-            )
+            raise Overloaded("This server is shutting down. Please try again.", retry_after_s=1)
         self._inside.add(owned)
 
     def leave(self, owned: Owned) -> None:

@@ -62,7 +62,11 @@ class _Stop(Exception):  # noqa: N818  no error: it ends the parsing
 
 
 class HardenedProtocol(HttpToolsProtocol):
-    """One connection of a client. ``refusing`` makes the answer to a request that is refused here."""
+    """One connection of a client.
+
+    ``refusing`` makes the answer to a request that is refused here; ``last_call`` tells whether a request
+    that comes now is the connection's last.
+    """
 
     def __init__(
         self,
@@ -73,10 +77,11 @@ class HardenedProtocol(HttpToolsProtocol):
         *,
         http: HttpSettings,
         refusing: Refusing,
+        last_call: Callable[[], bool],
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
-        self._http, self._refusing = http, refusing
+        self._http, self._refusing, self._last_call = http, refusing, last_call
         self._stage = _IDLE
         self._room = MAX_HEAD_BYTES
         """Bytes that the head may still have, or the framing of a body before its next byte."""
@@ -137,6 +142,13 @@ class HardenedProtocol(HttpToolsProtocol):
             return
         if self._stage == _BODY:
             self._progress(len(data))
+
+    def retire(self) -> None:
+        """Serve nothing beyond what has come: close now, or after the last answer that is due."""
+        if not self._finished() and self._latest is not None:
+            self._latest.keep_alive = False
+        elif self._stage == _IDLE:
+            self.transport.close()
 
     def expire(self, now_s: float) -> None:
         """Act on a deadline that has passed."""
@@ -261,7 +273,7 @@ class HardenedProtocol(HttpToolsProtocol):
             self.loop,
             default_headers=self.server_state.default_headers,
             expect_100_continue=self.expect_100_continue,
-            keep_alive=keep_alive,
+            keep_alive=keep_alive and not self._last_call(),
             on_response=self.on_response_complete,
         )
         if waits:

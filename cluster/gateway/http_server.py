@@ -33,7 +33,8 @@ class HttpServer(uvicorn.Server):
     """
 
     def __init__(self, app: App, http: HttpSettings, refusing: Refusing) -> None:
-        protocol = partial(HardenedProtocol, http=http, refusing=refusing)
+        self._draining = False
+        protocol = partial(HardenedProtocol, http=http, refusing=refusing, last_call=lambda: self._draining)
         super().__init__(
             uvicorn.Config(
                 cast(ASGIApp, app),
@@ -58,6 +59,12 @@ class HttpServer(uvicorn.Server):
         for listener in sockets or ():
             _bound_writes(listener, self._write_timeout_s)
         await super().serve(sockets)
+
+    def drain(self) -> None:
+        """Let each connection end with the answer that is due on it; idle ones now, new ones after one."""
+        self._draining = True
+        for connection in list(cast(set[HardenedProtocol], self.server_state.connections)):
+            connection.retire()
 
     async def on_tick(self, counter: int) -> bool:
         """End the patience with clients that took too long."""

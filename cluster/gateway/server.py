@@ -169,7 +169,7 @@ async def _serve(settings: Settings, log: Log) -> None:
             tasks.create_task(admin.serve([admin_socket]))
             logger.info("listening on %s", settings.gateway.listen)
             _spare_the_collector()
-            await _until_drained(gateway.gate, settings.gateway.stream.drain_s)
+            await _until_drained(gateway.gate, api, settings.gateway.stream.drain_s)
             api.should_exit = admin.should_exit = True
             following.cancel()
 
@@ -193,7 +193,7 @@ async def _open(limits: MemoryLimits | RedisLimits, stack: AsyncExitStack) -> No
             raise StartError(f"limits.redis: {error}") from error
 
 
-async def _until_drained(gate: Gate, drain_s: float) -> None:
+async def _until_drained(gate: Gate, api: HttpServer, drain_s: float) -> None:
     """Return when a signal has come and every request has ended, or was ended."""
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -202,6 +202,7 @@ async def _until_drained(gate: Gate, drain_s: float) -> None:
     await signals.get()
     logger.info("draining for up to %g s; a second signal ends it", drain_s)
     gate.drain()
+    api.drain()
     emptied, hurried = asyncio.ensure_future(gate.wait_empty()), asyncio.ensure_future(signals.get())
     await asyncio.wait((emptied, hurried), timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
     hurried.cancel()
