@@ -34,7 +34,7 @@ class ChatStream(StreamFilter):
         if not (before and chunk.startswith(before) and chunk.endswith(after)):
             return b""
         text = chunk[len(before) : -len(after)]
-        if b'"' in text or b"<" in text or b"\\u" in text or self._suspect or self._held:
+        if not text or b'"' in text or b"<" in text or b"\\u" in text or self._suspect or self._held:
             return b""
         return b"%b%b%b" % (before, text, self._end)
 
@@ -74,6 +74,7 @@ class ChatStream(StreamFilter):
             self._suspect
             or b"<" in event
             or b"\\u" in event  # which may be any character
+            or b'"content":""' in event
             or b'"reasoning' in event
             or b'"finish_reason":"' in event
             or b'"role"' in event

@@ -254,6 +254,20 @@ def test_a_call_that_the_model_ended_passes(arguments: str, stop: int | None) ->
     assert b'"finish_reason":"tool_calls"' in out
 
 
+def test_empty_pieces_are_no_answer() -> None:
+    """They are held back like the role, and an answer of nothing else is empty."""
+    _, seen = filtered()
+    out = b""
+    with pytest.raises(HarmonyFault) as caught:
+        for event in (ROLE, chunk({"content": ""}), chunk({"content": ""}), FINISH, usage_chunk()):
+            seen.feed(event)
+            out += seen.take()
+    assert (caught.value.kind, out, seen.answered) == ("empty", b"", False)
+    word, nothing = chunk({"content": "a"}), chunk({"content": ""})
+    _, seen = filtered(word)
+    assert (seen.known(nothing), seen.known(word)) == (b"", word)
+
+
 def test_an_answer_cut_by_its_limit_is_not_empty() -> None:
     """Finish ``length`` without content is no fault."""
     out, _ = filtered(ROLE, chunk({}, finish="length"), DONE)
