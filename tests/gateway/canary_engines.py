@@ -108,4 +108,5 @@ def broken_streams(canary: Canaries) -> Iterable[list[bytes]]:
     ]
     yield [ROLE, chunk({"content": f"<|channel|>analysis {canary('streamed channel')}"})]
     yield chat_events(canary, canary("a tool that was not offered"))
+    yield [ROLE, chunk({"content": canary("aborted answer")}), chunk({}, finish="abort"), usage_chunk(), DONE]
     yield [ROLE, chunk({"reasoning": canary("thought alone")}), chunk({}, finish="stop"), usage_chunk(), DONE]
