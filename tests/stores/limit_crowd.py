@@ -1,7 +1,7 @@
 """One gateway's store in a process of its own, and the crowd that asks it.
 
-``python -m tests.stores.limit_crowd SETTINGS NAME`` reads runs as JSON lines and writes what it saw of each,
-in the server's time or in that of the machine, so that the sights of several processes can be put together.
+``python -m tests.stores.limit_crowd SETTINGS NAME LEASE_S`` reads runs as JSON lines and tells what it saw of
+each, in the server's time or in that of the machine, so that the sights of several processes fit together.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster.core.limits import Ask, Limits, Reservation
 from cluster.settings import RedisSettings
+from cluster.stores.memory_limits import LEASE_GRACE_S
 from cluster.stores.redis_limits import RedisLimits
 from cluster.stores.redis_link import Answer
 
@@ -100,11 +101,11 @@ async def play(store: WatchedLimits, run: Run, name: str) -> Sight:
     return sight
 
 
-async def main(settings: dict[str, Any], name: str) -> None:
+async def main(settings: dict[str, Any], name: str, lease_s: float) -> None:
     """Play every run that comes in."""
     store = WatchedLimits(
         RedisSettings.model_validate(settings),
-        max_request_s=1800,
+        max_request_s=lease_s - LEASE_GRACE_S,
         clock=time.time,
         on_degraded=lambda _: None,
     )
@@ -115,4 +116,4 @@ async def main(settings: dict[str, Any], name: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(json.loads(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(json.loads(sys.argv[1]), sys.argv[2], float(sys.argv[3])))
