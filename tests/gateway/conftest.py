@@ -26,7 +26,7 @@ from cluster.gateway.http_server import HttpServer
 from cluster.gateway.intake import address_reader
 from cluster.gateway.logs import LineWriter, Log
 from cluster.gateway.models import Models
-from cluster.gateway.ports import Caller
+from cluster.gateway.ports import Caller, LimitStore
 from cluster.gateway.relay import RelaySettings
 from cluster.gateway.retries import Retries
 from cluster.gateway.server import listen
@@ -119,7 +119,7 @@ class Ledger:
     """A limit store that remembers each settlement."""
 
     def __init__(self) -> None:
-        self._store = MemoryLimits(time.time, max_request_s=60)
+        self.store: LimitStore = MemoryLimits(time.time, max_request_s=60)
         self.reserved: list[Ask] = []
         self.settled: list[int] = []
         self.refusals: list[Refusal] = []
@@ -128,12 +128,12 @@ class Ledger:
     async def reserve(self, ask: Ask) -> Reservation | Refusal:
         """Reserve, or give the refusal that the test wants."""
         self.reserved.append(ask)
-        return self.refusals.pop() if self.refusals else await self._store.reserve(ask)
+        return self.refusals.pop() if self.refusals else await self.store.reserve(ask)
 
     def settle(self, reservation: Reservation, *, tokens: int) -> None:
         """Note the tokens, and settle."""
         self.settled.append(tokens)
-        self._store.settle(reservation, tokens=tokens)
+        self.store.settle(reservation, tokens=tokens)
 
 
 @dataclass
