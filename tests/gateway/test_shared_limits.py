@@ -1,5 +1,6 @@
 """Gateway processes that share their limits in a real Redis, behind the official client."""
 
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from tests.gateway.test_server import document, start, until, wait_ready, write_key
-from tests.gateway.upstream import Upstream, completion, respond
+from tests.gateway.upstream import Upstream, chat_usage, completion, respond
 from tests.redis_servers import RedisServer, StartRedis
 
 pytestmark = pytest.mark.integration
@@ -28,16 +29,30 @@ class SharedGateway:
     client: openai.AsyncOpenAI
     http: aiohttp.ClientSession
     admin: str
+    upstream: Upstream
 
-    async def ask(self) -> dict[str, str]:
+    async def ask(self, key: str | None = None, **changes: Any) -> dict[str, str]:
         """Ask through the official client; return the headers of the answer."""
-        answer = await self.client.chat.completions.with_raw_response.create(**QUESTION)
+        client = self.client if key is None else self.client.with_options(api_key=key)
+        answer = await client.chat.completions.with_raw_response.create(**{**QUESTION, **changes})
         return dict(answer.headers)
+
+    async def refused(self, key: str | None = None, **changes: Any) -> openai.RateLimitError:
+        """Ask, and be refused for a limit."""
+        with pytest.raises(openai.RateLimitError) as error:
+            await self.ask(key, **changes)
+        return error.value
+
+    async def metric(self, sample: str) -> float:
+        """Return a metric's value, by its line's beginning; 0 where there is none."""
+        async with self.http.get(f"{self.admin}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        found = [line for line in lines if line.startswith(f"{sample} ")]
+        return float(found[0].rpartition(" ")[2]) if found else 0
 
     async def degraded(self) -> bool:
         """Whether the gateway says that it decides alone."""
-        async with self.http.get(f"{self.admin}/metrics") as response:
-            return "gptoss_limiter_degraded 1.0" in await response.text()
+        return await self.metric("gptoss_limiter_degraded") == 1
 
     async def shared(self) -> bool:
         """Whether it does not."""
@@ -75,7 +90,7 @@ async def gateways(tmp_path: Path) -> AsyncIterator[StartGateway]:
             await wait_ready(http, admin, process)
             client = openai.AsyncOpenAI(base_url=f"{api}/v1", api_key=key, max_retries=0)
             stack.push_async_callback(client.close)
-            return SharedGateway(client, http, admin)
+            return SharedGateway(client, http, admin, upstream)
 
         yield begin
 
@@ -93,10 +108,9 @@ async def test_gateways_share_a_limit(gateways: StartGateway, redis_server: Redi
     left = [(await one.ask())["x-ratelimit-remaining-requests"] for one in (first, second, first)]
     assert left == ["2", "1", "0"]
     for one in (first, second):
-        with pytest.raises(openai.RateLimitError) as refused:
-            await one.ask()
-        headers = refused.value.response.headers
-        assert refused.value.code == "rate_limit_exceeded"
+        refused = await one.refused()
+        headers = refused.response.headers
+        assert refused.code == "rate_limit_exceeded"
         assert 1 <= int(headers["retry-after"]) <= 20
         assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"]) == (
             "3",
@@ -116,6 +130,74 @@ async def test_a_gateway_goes_on_without_redis(gateways: StartGateway, start_red
     server.start()
     await until(gateway.shared)
     assert (await gateway.ask())["x-ratelimit-remaining-requests"] == "2"
+
+
+async def test_gateways_divide_a_limit_without_redis(gateways: StartGateway, start_redis: StartRedis) -> None:
+    """Two gateways that lose their Redis have half of each limit to give, and each says so."""
+    server = start_redis()
+    both = [await gateways(**limits(server, requests_per_min=6)) for _ in range(2)]
+    with server.client() as client:
+        seconds, _ = client.time()
+
+        async def known_to_both() -> bool:
+            beats: list[tuple[bytes, float]] = client.zrange("gptoss:gateways", 0, -1, withscores=True)
+            return len(beats) == 2 and all(at_us > (seconds + 1) * 1e6 for _, at_us in beats)
+
+        await until(known_to_both)
+    server.end(signal.SIGKILL)
+    for one in both:
+        left = [(await one.ask())["x-ratelimit-remaining-requests"] for _ in range(3)]
+        assert left == ["2", "1", "0"]
+        assert (await one.refused()).response.headers["x-ratelimit-limit-requests"] == "3"
+        assert await one.degraded()
+
+
+async def test_headers_are_openais(gateways: StartGateway, redis_server: RedisServer, tmp_path: Path) -> None:
+    """Until a limit is full is told as Go writes it, of an answer and of a refusal by the other gateway."""
+    keys = {
+        name: write_key(tmp_path / "keys", name, limits={"requests_per_min": number})
+        for name, number in (("swift", 5000), ("steady", 60), ("rare", 1))
+    }
+    first, second = [await gateways(**limits(redis_server)) for _ in range(2)]
+    full_in = {name: (await first.ask(key))["x-ratelimit-reset-requests"] for name, key in keys.items()}
+    assert full_in == {"swift": "12ms", "steady": "1s", "rare": "1m0s"}
+    headers = (await second.refused(keys["rare"])).response.headers
+    assert re.fullmatch(r"5\d(\.\d{1,3})?s", headers["x-ratelimit-reset-requests"])
+    assert 50 <= int(headers["retry-after"]) <= 60
+    assert 50_000 <= int(headers["retry-after-ms"]) <= 60_000
+    assert "x-should-retry" not in headers
+
+
+async def test_a_debt_is_waited_for_two_minutes_at_most(
+    gateways: StartGateway, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """What one gateway's answer took too much is owed at the other; ``retry-after`` is one to heed."""
+    key = write_key(tmp_path / "keys", "debtor", limits={"tokens_per_min": 100})
+    first, second = [await gateways(**limits(redis_server)) for _ in range(2)]
+    first.upstream.then(respond(200, {**completion(), "usage": chat_usage(reasoning=600, answer=90)}))
+    await first.ask(key, max_completion_tokens=1)
+    headers = (await second.refused(key, max_completion_tokens=1)).response.headers
+    assert re.fullmatch(r"6m5\d(\.\d{1,3})?s", headers["x-ratelimit-reset-tokens"])
+    assert (headers["x-ratelimit-limit-tokens"], headers["x-ratelimit-remaining-tokens"]) == ("100", "0")
+    assert (headers["retry-after"], headers["retry-after-ms"]) == ("120", "120000")
+
+
+async def test_a_spent_budget_is_refused_everywhere_until_midnight(
+    gateways: StartGateway, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """It is one effort's alone, is not asked for again by the official client, and outlives the gateways."""
+    key = write_key(tmp_path / "keys", "frugal", limits={"tokens_per_day": {"low": 200}})
+    first, second = [await gateways(**limits(redis_server)) for _ in range(2)]
+    first.upstream.then(respond(200, {**completion(), "usage": chat_usage(reasoning=100, answer=89)}))
+    await first.ask(key, reasoning_effort="low")
+    second.client = second.client.with_options(max_retries=3)
+    refused = await second.refused(key, reasoning_effort="low")
+    assert (refused.code, refused.response.headers["x-should-retry"]) == ("insufficient_quota", "false")
+    assert not {"retry-after", "retry-after-ms"} & set(refused.response.headers)
+    assert await second.metric('gptoss_limit_rejections_total{limit="budget"}') == 1
+    await second.ask(key, reasoning_effort="medium")
+    third = await gateways(**limits(redis_server))
+    assert (await third.refused(key, reasoning_effort="low")).code == "insufficient_quota"
 
 
 async def test_a_redis_that_evicts_is_refused(gateways: StartGateway, start_redis: StartRedis) -> None:
