@@ -21,6 +21,7 @@ from cluster.stores.memory_limits import LEASE_GRACE_S
 from cluster.stores.redis_dial import Dialer, RedisUnfit, Server, within
 from cluster.stores.redis_link import Answer, Link, RedisAway
 from cluster.stores.redis_script import GATEWAYS_KEY, SCRIPT, LimitScript, decision, pack, spent
+from cluster.stores.troubles import Troubles
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ class RedisLimits:
         """What has ended, with the tokens used, until Redis confirms."""
         self._alone: LocalShare | None = None
         """Decides while Redis is away; None: it is there."""
+        self._troubles = Troubles(logger)
+        """What only a person can mend."""
         self._known = False
         """Whether this gateway has beaten on the present link."""
         self._trouble = asyncio.Event()
@@ -251,6 +254,8 @@ class RedisLimits:
                 await self._look()
             except RedisAway as error:
                 self._degrade(str(error))
+                if isinstance(error, RedisUnfit):  # whatever the outage began with
+                    self._troubles.tell("limits.redis", str(error))
                 if self._link is not None:
                     self._link.close()
 
@@ -328,5 +333,6 @@ class RedisLimits:
     def _recover(self) -> None:
         """Let Redis decide again; must follow `_tell` in the same turn of the event loop."""
         self._alone = None
+        self._troubles.over("limits.redis")
         logger.warning("limits: Redis is back; it decides for all %d gateways", self._gateways)
         self._on_degraded(False)

@@ -255,6 +255,25 @@ async def test_a_gateway_starts_without_redis(open_store: Open, start_redis: Sta
     await refused(store, ask(requests_per_min=8))
 
 
+async def test_a_password_changes_without_a_restart(
+    open_store: Open, start_redis: StartRedis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A new password is read from its file; while the file has the old one, the gateway says so, once."""
+    server = start_redis(requirepass="old")
+    (tmp_path / "password").write_text("old")
+    store = await open_store(server.settings(password_file=tmp_path / "password"))
+    with server.client(password="old") as client:
+        client.config_set("requirepass", "new")
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await until(lambda: "check limits.redis.user and limits.redis.password_file" in caplog.text)
+    await asyncio.sleep(3 * redis_limits.RETRY_S)
+    (tmp_path / "password").write_text("new")
+    await until(lambda: not store.degraded)
+    assert sum(record.levelno == logging.ERROR for record in caplog.records) == 1
+    await admitted(store, ask(concurrent=1))
+    assert not store.degraded
+
+
 async def test_gateways_are_counted(open_store: Open, redis_server: RedisServer) -> None:
     """A gateway that comes, leaves or dies changes the count of the others."""
     settings = redis_server.settings()
