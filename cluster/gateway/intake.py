@@ -47,18 +47,21 @@ async def read_request(cycle: Cycle, endpoint: Endpoint, *, limit: int) -> Parse
 
     Raises `InvalidRequest`, `BadRequest` (413) and `ClientGone`.
     """
-    content_type, encoding = header(cycle.scope, b"content-type"), header(cycle.scope, b"content-encoding")
+    headers = dict(reversed(cycle.scope["headers"]))  # the first of a name counts
+    content_type, encoding = headers.get(b"content-type"), headers.get(b"content-encoding")
     return parse_request(
         endpoint,
-        await read_body(cycle, limit=limit),
+        await read_body(cycle, headers.get(b"content-length"), limit=limit),
         content_type=None if content_type is None else content_type.decode("latin-1"),
         content_encoding=None if encoding is None else encoding.decode("latin-1"),
     )
 
 
-async def read_body(cycle: Cycle, *, limit: int) -> bytes:
-    """Return the request's body. Raises `BadRequest` (413) beyond ``limit`` bytes, and `ClientGone`."""
-    declared = header(cycle.scope, b"content-length")
+async def read_body(cycle: Cycle, declared: bytes | None, *, limit: int) -> bytes:
+    """Return the request's body, whose ``declared`` length is known before it has come.
+
+    Raises `BadRequest` (413) beyond ``limit`` bytes, and `ClientGone`.
+    """
     if declared is not None and int(declared) > limit:
         raise _too_large(limit)
     parts, size, more = [], 0, True

@@ -41,7 +41,7 @@ class Owned:
         """
         loop = asyncio.get_running_loop()
         self._running = asyncio.current_task(loop)
-        timer = loop.call_later(self._max_request_s, self.end, DeadlineExceeded(_TOO_LONG))
+        timer = loop.call_later(self._max_request_s, self._expire)
         cycle.on_leave = self._left
         try:
             if cycle.disconnected:
@@ -72,6 +72,9 @@ class Owned:
             self._failure = ShutDown()
             return True
         return self._running.uncancel() > 0
+
+    def _expire(self) -> None:
+        self.end(DeadlineExceeded(_TOO_LONG))
 
     def _left(self) -> None:
         if not self._exchange.finished:
