@@ -123,7 +123,7 @@ class Telemetry:
     def _tenant(self, name: str) -> str:
         if name in self._tenants:
             return name
-        if len(self._tenants) >= MAX_TENANTS:
+        if len(self._tenants) >= MAX_TENANTS or name in (NONE, OTHER):
             return OTHER
         self._tenants.add(name)
         return name

@@ -206,18 +206,18 @@ async def test_what_fails_in_the_event_loop_is_logged_without_its_words() -> Non
 
 
 def test_tenants_beyond_the_bound_share_a_name() -> None:
-    """However many tenants come, the series stay bounded."""
+    """However many tenants come, the series stay bounded; no tenant is taken for an unknown caller."""
     registry, writer = CollectorRegistry(), LineWriter(io.BytesIO())
     log = Log(writer, LoggingSettings())
     telemetry = _telemetry(registry, log)
-    for number in range(MAX_TENANTS + 50):
+    for name in ("none", "other", *(f"t{number}" for number in range(MAX_TENANTS + 50))):
         exchange = telemetry.open({"headers": []})
-        exchange.caller, exchange.outcome = caller(tenant=f"t{number}"), Outcome.FORBIDDEN
+        exchange.caller, exchange.outcome = caller(tenant=name), Outcome.FORBIDDEN
         telemetry.close(exchange)
     writer.close()
     text = generate_latest(registry).decode()
     assert text.count("gptoss_requests_total{") == MAX_TENANTS + 1
-    assert 'outcome="forbidden",tenant="other"} 50.0' in text
+    assert 'outcome="forbidden",tenant="other"} 52.0' in text
 
 
 def _telemetry(registry: CollectorRegistry, log: Log) -> Telemetry:
