@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,11 +32,16 @@ class Server:
     """Whether writes survive its end: ``appendonly yes``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dialer:
     """Opens connections to the primary."""
 
     settings: RedisSettings
+    _sentinels: list[str] = field(init=False)
+    """The Sentinels; the one that knew last is asked first."""
+
+    def __post_init__(self) -> None:
+        self._sentinels = list(self.settings.sentinels)
 
     async def connect(self, new_link: NewLink, *trial: bytes) -> tuple[Link, Server]:
         """Return a link on which the commands of ``trial`` have gone well, and its server.
@@ -74,7 +79,7 @@ class Dialer:
     async def _primary(self) -> tuple[str, int]:
         """Ask the Sentinels, one after another, where the primary is."""
         settings, troubles = self.settings, list[RedisAway]()
-        for sentinel in settings.sentinels:
+        for sentinel in list(self._sentinels):
             host, _, port = sentinel.rpartition(":")
             try:
                 found = await self._ask_sentinel(host.strip("[]"), int(port))
@@ -82,6 +87,8 @@ class Dialer:
                 troubles.append(_explained(error, sentinel, whose="sentinel_"))
                 continue
             if found is not None:
+                self._sentinels.remove(sentinel)
+                self._sentinels.insert(0, sentinel)
                 return found
             troubles.append(RedisAway(f"{sentinel}: it knows no primary named {settings.host!r}"))
         kind = RedisUnfit if all(isinstance(each, RedisUnfit) for each in troubles) else RedisAway

@@ -1,6 +1,7 @@
 """A real failover: three Sentinels, a primary that dies, and the replica that takes its place."""
 
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from signal import SIGKILL
 import pytest
 
 from cluster.settings import RedisSettings
+from cluster.stores import redis_dial
 from cluster.stores.redis_dial import RedisUnfit
 from tests.certificates import make
 from tests.redis_servers import RedisServer, StartRedis, free_port
@@ -59,17 +61,20 @@ async def watched(start_redis: StartRedis) -> Watched:
 
 
 @pytest.fixture
-def settings(watched: Watched, tmp_path: Path) -> RedisSettings:
-    """Return the settings that lead to the primary; the first Sentinel that they name is away."""
+def settings(watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisSettings]:
+    """Give the settings that lead to the primary; of their Sentinels one is away, and one says nothing."""
+    monkeypatch.setattr(redis_dial, "CONNECT_S", 0.5)
     (tmp_path / "sentinel-password").write_text("of-sentinels")
     (tmp_path / "user-password").write_text("of-the-gateway")
-    return RedisSettings(
-        url="redis://limits",
-        sentinels=(f"127.0.0.1:{free_port()}", *(f"127.0.0.1:{each.port}" for each in watched.sentinels)),
-        user="gpt-oss-gateway",
-        password_file=tmp_path / "user-password",
-        sentinel_password_file=tmp_path / "sentinel-password",
-    )
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = [free_port(), silent.getsockname()[1], *(each.port for each in watched.sentinels)]
+        yield RedisSettings(
+            url="redis://limits",
+            sentinels=tuple(f"127.0.0.1:{port}" for port in ports),
+            user="gpt-oss-gateway",
+            password_file=tmp_path / "user-password",
+            sentinel_password_file=tmp_path / "sentinel-password",
+        )
 
 
 @asynccontextmanager
