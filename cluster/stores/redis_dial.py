@@ -67,7 +67,7 @@ class Dialer:
     async def moved(self, server: Server) -> bool:
         """Whether the Sentinels name another primary than ``server``; not where none of them answers.
 
-        One that they move by hand goes on as a primary for ten seconds, and then forgets what it has counted.
+        One that they move by hand goes on for ten seconds and more, and then forgets what it counted.
         """
         if not self.settings.sentinels:
             return False

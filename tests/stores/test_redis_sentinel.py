@@ -52,6 +52,7 @@ async def watched(start_redis: StartRedis) -> Watched:
             "down-after-milliseconds limits 500",
             "failover-timeout limits 3000",
             requirepass="of-sentinels",
+            user="gpt-oss-gateway on >of-the-gateway -@all +sentinel|get-master-addr-by-name",
         )
         for _ in range(3)
     ]
@@ -64,16 +65,16 @@ async def watched(start_redis: StartRedis) -> Watched:
 def settings(watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisSettings]:
     """Give the settings that lead to the primary; of their Sentinels one is away, and one says nothing."""
     monkeypatch.setattr(redis_dial, "CONNECT_S", 0.5)
-    (tmp_path / "sentinel-password").write_text("of-sentinels")
-    (tmp_path / "user-password").write_text("of-the-gateway")
+    (tmp_path / "password").write_text("of-the-gateway")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ports = [free_port(), silent.getsockname()[1], *(each.port for each in watched.sentinels)]
         yield RedisSettings(
             url="redis://limits",
             sentinels=tuple(f"127.0.0.1:{port}" for port in ports),
             user="gpt-oss-gateway",
-            password_file=tmp_path / "user-password",
-            sentinel_password_file=tmp_path / "sentinel-password",
+            password_file=tmp_path / "password",
+            sentinel_user="gpt-oss-gateway",
+            sentinel_password_file=tmp_path / "password",
         )
 
 
@@ -129,12 +130,15 @@ def serves_a_gateway(server: RedisServer) -> bool:
         return client.info("replication")["role"] == "master" and "gpt-oss-gateway" in users
 
 
-async def test_sentinels_are_asked_over_tls(start_redis: StartRedis, tmp_path: Path) -> None:
-    """With ``rediss://`` the Sentinels' certificates are held to the same authority as the primary's."""
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_sentinels_are_asked_over_tls(start_redis: StartRedis, tmp_path: Path, host: str) -> None:
+    """All certificates are held to one authority, and the primary's to the name that Sentinels tell."""
     certificates = make(tmp_path)
     primary = start_redis(port="0", **tls_options(certificates))
     sentinel = start_redis(
-        f"monitor limits 127.0.0.1 {primary.options['tls-port']} 1",
+        "resolve-hostnames yes",
+        "announce-hostnames yes",
+        f"monitor limits {host} {primary.options['tls-port']} 1",
         **{**tls_options(certificates), "port": "0", "tls_replication": "yes"},
     )
     settings = RedisSettings(
