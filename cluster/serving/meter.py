@@ -4,16 +4,22 @@ vLLM shows neither while it hides reasoning, so its ``generate`` is wrapped. A r
 context variable, which vLLM's tasks inherit from the middleware that opened it.
 """
 
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
+from cluster.core.effort import Effort
 from cluster.core.engine import EngineLoad, StreamUsage
+from cluster.core.lanes import Demand
+from cluster.serving import report
 from cluster.serving.harmony_tokens import ReasoningCounter
 
 UNHINTED_TOKENS = 1000
 """Expected output of a request without a hint: between the priors of low and medium effort."""
+UNHINTED_EFFORT: Effort = "medium"
+"""Effort that such a request counts as: the one at home everywhere."""
 LATE_TOKENS = 128
 """Still expected of a request that has outlived its expectation."""
 
@@ -21,11 +27,12 @@ LATE_TOKENS = 128
 class Meter:
     """Tokens of one request; it may have several answers (``n``)."""
 
-    __slots__ = ("_answers", "expected", "prompt")
+    __slots__ = ("_answers", "effort", "expected", "prompt")
 
-    def __init__(self, expected: int) -> None:
+    def __init__(self, expected: int, effort: Effort = UNHINTED_EFFORT) -> None:
         """Open a meter for a request that should generate ``expected`` tokens."""
         self.expected = expected
+        self.effort = effort
         self.prompt = 0
         self._answers: dict[int, ReasoningCounter] = {}
 
@@ -58,17 +65,20 @@ current: ContextVar[Meter | None] = ContextVar("current", default=None)
 class Ledger:
     """The open meters of a replica, and its engine's own view of its load."""
 
-    def __init__(self, slots: int) -> None:
-        """Start empty; ``slots`` is the engine's largest batch."""
+    def __init__(self, slots: int, clock: Callable[[], float] = time.time) -> None:
+        """Start empty; ``slots`` is the engine's largest batch, ``clock`` gives epoch seconds."""
         self._slots = slots
+        self._clock = clock
+        self._demand = Demand()
         self._open: set[Meter] = set()
         self._running = 0
         self._kv_use = 0.0
 
-    def open(self, expected: int) -> Meter:
+    def open(self, expected: int, effort: Effort = UNHINTED_EFFORT) -> Meter:
         """Open a meter."""
-        meter = Meter(expected)
+        meter = Meter(expected, effort)
         self._open.add(meter)
+        self._demand = self._demand.plus(effort, expected, self._clock())
         return meter
 
     def close(self, meter: Meter) -> None:
@@ -90,17 +100,15 @@ class Ledger:
         """Output tokens that the open requests still have to generate, as expected."""
         return sum(meter.remaining for meter in self._open)
 
-    def routing_stats(self, now_s: float) -> dict[str, Any]:
-        """Return what the routers read (`cluster.serving.router`); ``now_s`` is epoch seconds."""
-        load = self.load
-        return {
-            "t": now_s,
-            "running": load.running,
-            "waiting": load.waiting,
-            "slots": load.slots,
-            "kv_use": load.kv_use,
-            "expected_tokens": self.expected_tokens,
-        }
+    def routing_stats(self) -> dict[str, Any]:
+        """Return what the routers read."""
+        return report.write(
+            self._clock(),
+            self.load,
+            self.expected_tokens,
+            [meter.effort for meter in self._open],
+            self._demand,
+        )
 
 
 class SchedulerObserver:

@@ -75,7 +75,11 @@ class EngineEdge:
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
     ) -> None:
         told = hint.parse(headers.get(hint.HEADER.encode(), b"").decode("latin-1"))
-        meter = self._ledger.open(told.expected_output_tokens if told else UNHINTED_TOKENS)
+        meter = (
+            self._ledger.open(told.expected_output_tokens, told.effort)
+            if told
+            else self._ledger.open(UNHINTED_TOKENS)
+        )
         token = current.set(meter)
         stream = _Reporting(self._marking(send), meter, self._sleep)
         try:

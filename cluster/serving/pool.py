@@ -68,6 +68,7 @@ def deployment_options(pool: Pool) -> dict[str, Any]:
         "max_constructor_retry_count": START_ATTEMPTS,
         "request_router_config": {
             "request_router_class": ROUTER,
+            "request_router_kwargs": {"policy": pool.settings.routing.model_dump()},
             "request_routing_stats_period_s": ROUTING_STATS_PERIOD_S,
         },
     }

@@ -1,22 +1,29 @@
 """`EffortRouter`: Serve's request router that adapts `cluster.core.routing`.
 
 HAProxy asks it once per request. Under direct streaming Serve tells a router nothing about the requests it
-picked, so truth is what the replicas report twice a second and the router's own picks since then.
+picked, so truth is what the replicas report twice a second and the router's own picks since then. Its peers
+are right to do the same: the lanes follow from the reports alone (`cluster.core.lanes`).
 """
 
 import random
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
 from cluster.core import hint, routing
+from cluster.serving import report
 from cluster.serving.deploy import ROUTERS_PER_NODE
 from cluster.serving.meter import UNHINTED_TOKENS
 
 MOST_PICKS = 4096
 """Picks kept for a replica that never reports; a reporting one keeps half a second's worth."""
+
+
+RESCORE_S = 1.0
+"""Age of the scores at which they are made anew though nothing was reported: silence has to show."""
 
 
 class Picks:
@@ -56,10 +63,20 @@ NO_PICKS = Picks()
 class EffortRouter(RequestRouter):
     """Sends each request to the replica where it waits and slows others least."""
 
-    def initialize_state(self, **kwargs: Any) -> None:
-        """Start without picks; Serve calls it once, without arguments of ours."""
+    def initialize_state(self, policy: Mapping[str, float] | None = None, **kwargs: Any) -> None:
+        """Start without picks. ``policy`` are the fields of `routing.Policy`, from the pool's settings."""
         del kwargs
+        self._policy = routing.Policy(**(policy or {}))
         self._picks: dict[str, Picks] = {}
+        self._known: list[RunningReplica] = []
+        self._learn([], 0.0)
+
+    def update_replicas(self, replicas: list[RunningReplica]) -> None:
+        """Take new reports or another set of replicas from Serve; it may be called before any request."""
+        super().update_replicas(replicas)
+        if replicas:
+            # Private, though it is what `choose_replicas` gets: no request has to wait for the scores.
+            self._learn(self._replicas_list, time.time())
 
     async def choose_replicas(
         self,
@@ -69,35 +86,30 @@ class EffortRouter(RequestRouter):
         """Return the one chosen replica, as the only member of the only rank."""
         if not candidate_replicas or pending_request is None:
             return [candidate_replicas]
-        by_id = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
-        wanted = hint.parse(pending_request.metadata.session_id or None)
         now_s = time.time()
-        views = [self._view(name, replica) for name, replica in by_id.items()]
-        choice = routing.choose(views, wanted, now_s=now_s, tie=random.random())  # noqa: S311 - not a secret
-        self._remember(choice.replica, now_s, wanted, by_id)
-        return [[by_id[choice.replica]]]
-
-    def _view(self, name: str, replica: RunningReplica) -> routing.ReplicaView:
-        stats = replica.routing_stats or {}
-        picks = self._picks.get(name, NO_PICKS)
-        picks.drop_until(stats.get("t", 0.0))
-        return routing.ReplicaView(
-            replica=name,
-            stats_at_s=stats.get("t"),
-            running=stats.get("running", 0),
-            waiting=stats.get("waiting", 0),
-            slots=stats.get("slots", 1),
-            kv_use=stats.get("kv_use", 0.0),
-            expected_tokens=stats.get("expected_tokens", 0),
-            # Its peers send as much: the traffic is shared evenly.
-            picked=picks.count * ROUTERS_PER_NODE,
-            picked_tokens=picks.tokens * ROUTERS_PER_NODE,
-        )
-
-    def _remember(
-        self, name: str, now_s: float, wanted: hint.RouteHint | None, alive: dict[str, RunningReplica]
-    ) -> None:
-        if name not in self._picks:
-            self._picks = {known: picks for known, picks in self._picks.items() if known in alive}
+        # Serve makes a new list whenever a report arrives, and whenever a replica dies, drains or fails.
+        if candidate_replicas is not self._known or now_s - self._learned_at_s > RESCORE_S:
+            self._learn(candidate_replicas, now_s)
+        wanted = hint.parse(pending_request.metadata.session_id or None)
+        chosen = self._fleet.choose(wanted, tie=random.random()).replica  # noqa: S311 - not a secret
         tokens = wanted.expected_output_tokens if wanted else UNHINTED_TOKENS
-        self._picks.setdefault(name, Picks()).add(now_s, tokens)
+        self._fleet.book(chosen, tokens)
+        self._picks.setdefault(chosen, Picks()).add(now_s, tokens)
+        return [[self._by_id[chosen]]]
+
+    def _learn(self, replicas: list[RunningReplica], now_s: float) -> None:
+        """Score the replicas as they are now."""
+        self._known, self._learned_at_s = replicas, now_s
+        self._by_id = {replica.replica_id.unique_id: replica for replica in replicas}
+        self._picks = {name: picks for name, picks in self._picks.items() if name in self._by_id}
+        if replicas:
+            # An HAProxy with its routers stands on each node that has a replica.
+            peers = ROUTERS_PER_NODE * len({replica.node_id for replica in replicas})
+            views = [self._view(name, replica, peers) for name, replica in self._by_id.items()]
+            self._fleet = routing.Fleet(views, now_s=now_s, policy=self._policy, peers=peers)
+
+    def _view(self, name: str, replica: RunningReplica, peers: int) -> routing.ReplicaView:
+        stats = replica.routing_stats
+        picks = self._picks.get(name, NO_PICKS)
+        picks.drop_until((stats or {}).get("t", 0.0))
+        return report.read(name, stats, picked=picks.count * peers, picked_tokens=picks.tokens * peers)

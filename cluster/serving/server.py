@@ -1,6 +1,5 @@
 """A pool of vLLM replicas: Ray's LLM server around vLLM's own app, with our edge, counts and start checks."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ class GptOssServer(LLMServer):
 
     async def record_routing_stats(self) -> dict[str, Any]:
         """Return the replica's load for the routers."""
-        return self._ledger.routing_stats(time.time())
+        return self._ledger.routing_stats()
 
 
 def build(pool: pools.Pool) -> Application:

@@ -3,7 +3,6 @@
 Apart from `cluster.serving.sim_app`, so that a replica need not import what only building needs.
 """
 
-import time
 from typing import Any
 
 from ray import serve
@@ -31,12 +30,4 @@ class SimServer:
 
     def record_routing_stats(self) -> dict[str, Any]:
         """Return the replica's load for the routers."""
-        load = self._app.load
-        return {
-            "t": time.time(),
-            "running": load.running,
-            "waiting": load.waiting,
-            "slots": load.slots,
-            "kv_use": load.kv_use,
-            "expected_tokens": self._app.expected_tokens,
-        }
+        return self._app.routing_stats

@@ -30,7 +30,7 @@ from cluster.settings.fields import GptOss, TenantName
 from cluster.settings.gateway import HttpSettings, LoggingSettings, StreamSettings
 from cluster.settings.limits import DailyTokens, LimitSettings, RateLimits, RedisSettings
 from cluster.settings.models import ModelSettings
-from cluster.settings.serving import PoolSettings, Replicas, SimulatedEngine
+from cluster.settings.serving import PoolSettings, Replicas, RoutingSettings, SimulatedEngine
 
 __all__ = [
     "DEFAULT_PATH",
@@ -54,6 +54,7 @@ __all__ = [
     "RateLimits",
     "RedisSettings",
     "Replicas",
+    "RoutingSettings",
     "Scopes",
     "Settings",
     "SettingsError",

@@ -6,7 +6,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from cluster.core.effort import Effort
-from cluster.settings.fields import Count, GptOss, PoolName, Section
+from cluster.core.routing import DEFAULT_POLICY
+from cluster.settings.fields import Count, GptOss, PoolName, Seconds, Section
+
+Weight = Annotated[float, Field(ge=0, le=100)]
 
 
 class Replicas(Section):
@@ -43,6 +46,32 @@ class SimulatedEngine(Section):
     """Length of the answer."""
 
 
+class RoutingSettings(Section):
+    """How a pool's routers choose a replica: the weights of scores that each lie in [0, 1].
+
+    Changing them restarts the pool's replicas.
+    """
+
+    batch: Weight = DEFAULT_POLICY.batch
+    """Weight of a small batch, which keeps the time between tokens short: half of it lies between an empty
+    replica and one whose slots are all taken."""
+    room: Weight = DEFAULT_POLICY.room
+    """Weight of a free slot, where the request starts at once."""
+    tokens: Weight = DEFAULT_POLICY.tokens
+    """Weight of few output tokens still expected of the requests there."""
+    lanes: Weight = DEFAULT_POLICY.lanes
+    """Weight of the effort's lane; 0 turns lanes off."""
+    prefix: Weight = DEFAULT_POLICY.prefix
+    """Weight of the replica that has seen the conversation or the prompt's beginning before."""
+    freshness: Weight = DEFAULT_POLICY.freshness
+    """Weight of a report younger than a second."""
+    lane_pressure: Annotated[float, Field(ge=1, le=10)] = DEFAULT_POLICY.lane_pressure
+    """Demand in tokens that a replica of the high lane takes for each unit that one of the low lane takes;
+    more makes low effort faster and high effort slower."""
+    stale_after_s: Seconds = DEFAULT_POLICY.stale_after_s
+    """Age in seconds at which a replica's report counts no more; it gets nothing then while others report."""
+
+
 class PoolSettings(Section):
     """One model on one GPU profile: one Serve application, one set of engine flags."""
 
@@ -56,6 +85,8 @@ class PoolSettings(Section):
     """Longest prompt plus output in tokens; None: the profile's."""
     max_num_seqs: Count | None = None
     """Largest batch of the engine; None: the profile's."""
+    routing: RoutingSettings = RoutingSettings()
+    """How requests are spread over the replicas."""
     engine: Literal["vllm", "sim"] = "vllm"
     """The engine: vLLM, or the simulated one for tests and demos."""
     sim: SimulatedEngine = SimulatedEngine()

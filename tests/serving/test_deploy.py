@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from cluster import settings as document
+from cluster.core.routing import Policy
 from cluster.serving import deploy
-from cluster.serving.pool import EngineKeyError, Pool, read_engine_key
+from cluster.serving.pool import EngineKeyError, Pool, deployment_options, read_engine_key
+from cluster.settings import RoutingSettings
 
 
 def settings(**changes: Any) -> document.Settings:
@@ -78,6 +80,22 @@ def test_the_one_clock_reaches_haproxy_and_the_replicas() -> None:
     assert deploy.clock_s(settings()) == 1830
     assert deploy.environment(settings())["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == "1830"
     assert Pool.of("gpt-oss-20b", settings()).clock_s == 1830
+
+
+def test_a_pools_weights_reach_its_routers() -> None:
+    """They are a pool's own: another pool keeps the defaults."""
+    document = settings()
+    pool = document.serving.pools["gpt-oss-20b"].model_copy(update={"routing": RoutingSettings(lanes=0)})
+    changed = document.model_copy(
+        update={
+            "serving": document.serving.model_copy(
+                update={"pools": {**document.serving.pools, "gpt-oss-20b": pool}}
+            )
+        }
+    )
+    for name, weight in (("gpt-oss-20b", 0), ("gpt-oss-120b", 1)):
+        router = deployment_options(Pool.of(name, changed))["request_router_config"]
+        assert Policy(**router["request_router_kwargs"]["policy"]).lanes == weight
 
 
 def test_every_variable_has_a_reason() -> None:

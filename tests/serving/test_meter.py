@@ -1,5 +1,6 @@
 """Counting tokens where the engine yields them."""
 
+import math
 from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.core.engine import EngineLoad, StreamUsage
+from cluster.core.lanes import WINDOW_S
 from cluster.serving.harmony_tokens import (
     ANALYSIS,
     CALL,
@@ -141,13 +143,27 @@ def test_load_joins_the_schedulers_view_and_ours() -> None:
 
 def test_routing_stats_carry_their_time() -> None:
     """The router needs to know which of its picks they include."""
-    ledger = Ledger(slots=4)
+    ledger = Ledger(slots=4, clock=lambda: 12.5)
     ledger.open(1000)
-    assert ledger.routing_stats(12.5) == {
+    ledger.open(8000, "high")
+    assert ledger.routing_stats() == {
         "t": 12.5,
         "running": 0,
-        "waiting": 1,
+        "waiting": 2,
         "slots": 4,
         "kv_use": 0.0,
-        "expected_tokens": 1000,
+        "expected_tokens": 9000,
+        "by_effort": {"low": 0, "medium": 1, "high": 1},
+        "demand": {"low": 0, "medium": 1000, "high": 8000},
     }
+
+
+def test_demand_outlives_its_requests() -> None:
+    """It is what came, not what runs; it fades with time."""
+    now = [100.0]
+    ledger = Ledger(slots=4, clock=lambda: now[0])
+    ledger.close(ledger.open(400, "low"))
+    now[0] += WINDOW_S
+    report = ledger.routing_stats()
+    assert report["by_effort"]["low"] == 0
+    assert report["demand"]["low"] == pytest.approx(400 / math.e)

@@ -160,11 +160,13 @@ async def test_every_answer_names_the_replica_and_its_load() -> None:
 
 
 async def test_expected_tokens_come_from_the_hint() -> None:
-    """While the request runs it counts with the hint's tokens, and not at all afterwards."""
+    """While the request runs it counts with the hint's effort and tokens, and not at all afterwards."""
     seen = []
 
     async def look(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(replica.ledger.expected_tokens)
+        stats = replica.ledger.routing_stats()
+        (effort,) = (effort for effort, count in stats["by_effort"].items() if count)
+        seen.append((effort, stats["expected_tokens"]))
         await ok(scope, receive, send)
 
     replica = Replica(look)
@@ -172,7 +174,7 @@ async def test_expected_tokens_come_from_the_hint() -> None:
     await replica.call(CHAT, x_route_hint=told)
     await replica.call(CHAT, x_route_hint="v=9;nonsense")
     await replica.call(CHAT)
-    assert seen == [7777, UNHINTED_TOKENS, UNHINTED_TOKENS]
+    assert seen == [("high", 7777), ("medium", UNHINTED_TOKENS), ("medium", UNHINTED_TOKENS)]
     assert replica.ledger.expected_tokens == 0
 
 

@@ -139,6 +139,21 @@ def test_requests_spread_over_idle_replicas(serve: Serve) -> None:
     assert min(counts.values()) >= 5
 
 
+def test_reports_draw_the_lanes(serve: Serve) -> None:
+    """Low and high effort part, whichever of the two routers decides: both read the same reports."""
+    told = {
+        "low": hint.render(hint.RouteHint("low", 400, 20)),
+        "high": hint.render(hint.RouteHint("high", 800, 20)),
+    }
+    for _ in range(6):
+        serve.chat(told["low"])
+        serve.chat(told["high"])
+    time.sleep(2)  # until the replicas have reported what came
+    lanes = {effort: {serve.chat(value) for _ in range(5)} for effort, value in told.items()}
+    assert [len(names) for names in lanes.values()] == [1, 1]
+    assert lanes["low"] != lanes["high"]
+
+
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/v1/responses", "/metrics", "/"])
 def test_nothing_answers_without_the_key(serve: Serve, path: str) -> None:
     """Through HAProxy as on the replica's own port."""

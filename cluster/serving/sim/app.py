@@ -19,6 +19,7 @@ from cluster.core.engine import (
     render_load,
 )
 from cluster.core.request import Endpoint
+from cluster.serving import report
 from cluster.serving.sim import asgi, chat, faults, responses
 from cluster.serving.sim.clock import Clock, SystemClock
 from cluster.serving.sim.engine import Broken, Engine, Finished, Run
@@ -65,6 +66,14 @@ class SimulatedApp:
     def expected_tokens(self) -> int:
         """Output tokens that the requests here, running and waiting, are expected to need still."""
         return self._engine.expected_tokens
+
+    @property
+    def routing_stats(self) -> dict[str, Any]:
+        """What a replica tells the routers."""
+        engine = self._engine
+        return report.write(
+            self._clock.epoch(), engine.load, engine.expected_tokens, engine.efforts, engine.demand
+        )
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Serve one ASGI connection."""

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import anyio
 
+from cluster.core.effort import Effort
 from cluster.core.engine import USAGE_COMMENT_EVERY_S, EngineLoad, render_usage
+from cluster.core.lanes import Demand
 from cluster.serving.sim import faults
 from cluster.serving.sim.clock import Clock
 from cluster.serving.sim.errors import busy, internal
@@ -54,6 +56,13 @@ class Engine:
         self._settings, self._clock = settings, clock
         self._scheduler = Scheduler(slots=settings.slots, max_waiting=settings.max_waiting)
         self._open: set[Run] = set()
+        self.demand = Demand()
+        """What came here of late."""
+
+    @property
+    def efforts(self) -> list[Effort]:
+        """The efforts of the requests here, running and waiting."""
+        return [run.job.effort for run in self._open]
 
     @property
     def load(self) -> EngineLoad:
@@ -79,6 +88,7 @@ class Engine:
         if run.has("busy"):
             raise busy()
         self._open.add(run)
+        self.demand = self.demand.plus(run.job.effort, run.expected_tokens, self._clock.epoch())
         try:
             async with self._scheduler.slot(run.job.priority):
                 await self._generate(run, write)

@@ -203,14 +203,16 @@ def test_load_and_expectation_follow_the_requests() -> None:
 
     async def main() -> tuple[Any, int, Exchange]:
         first = start(app, CHAT, chat_body(stream=True), headers={hint.HEADER: told})
-        second = start(app, CHAT, chat_body())
+        second = start(app, CHAT, chat_body(reasoning_effort="high"))
         await asyncio.sleep(0.001)
-        seen = (app.load, app.expected_tokens)
+        seen = (app.load, app.routing_stats)
         await first.wait()
         return *seen, await second.wait()
 
-    load, expected, second = run(main())
-    assert (load.running, load.waiting, load.kv_use, expected) == (1, 1, 1.0, 400 + 15)
+    load, stats, second = run(main())
+    assert (load.running, load.waiting, load.kv_use, stats["expected_tokens"]) == (1, 1, 1.0, 400 + 17)
+    assert stats["by_effort"] == {"low": 1, "medium": 0, "high": 1}
+    assert stats["demand"] == pytest.approx({"low": 400, "medium": 0, "high": 17}, rel=0.01)
     header = parse_load(second.headers[LOAD_HEADER])
     assert header is not None
     assert header.slots == 1
