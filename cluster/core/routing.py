@@ -48,9 +48,9 @@ class ReplicaView:
     """Its requests, running and waiting, by effort."""
     demand: ByEffort | None = None
     """Expected tokens of what it was sent of late, by effort (`lanes.Demand`); None where it does not say."""
-    picked: int = 0
-    """Requests sent to it since the report."""
-    picked_tokens: int = 0
+    picked: float = 0
+    """Requests sent to it since the report, those that other routers are taken to have sent included."""
+    picked_tokens: float = 0
     """Their expected output tokens."""
 
     @property
@@ -65,6 +65,8 @@ class Choice:
 
     replica: str
     reason: Reason
+    requests: float = 1.0
+    """Requests to book for it: this one, and what the router's peers are taken to send there meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,24 +170,24 @@ class Fleet:
         """Pick a replica for a request; ``tie`` in [0, 1) decides between equals."""
         reason: Reason = "stale" if self._stale else "scored" if hint else "no_hint"
         if hint is None:
-            return Choice(self._best(self._least, tie), reason)
+            return self._best(self._least, tie, reason)
         scores = (self._least if self._stale else self._scores[hint.effort]).copy()
         if not self._stale:
             self._prefer(hint, scores)
         if hint.avoid in self._index:
             if len(scores) == 1:
-                return Choice(hint.avoid, "all_avoided")
+                return self._best(scores, tie, "all_avoided")
             scores[self._index[hint.avoid]] = -math.inf
-        return Choice(self._best(scores, tie), reason)
+        return self._best(scores, tie, reason)
 
-    def book(self, replica: str, expected_tokens: int) -> None:
-        """Count a request as sent to ``replica``, and one from each peer: the traffic is shared evenly."""
-        index = self._index[replica]
+    def book(self, choice: Choice, expected_tokens: int) -> None:
+        """Count a request of ``expected_tokens`` as sent where `choose` said."""
+        index = self._index[choice.replica]
         view = self._views[index]
         self._views[index] = replace(
             view,
-            picked=view.picked + self._peers,
-            picked_tokens=view.picked_tokens + self._peers * expected_tokens,
+            picked=view.picked + choice.requests,
+            picked_tokens=view.picked_tokens + choice.requests * expected_tokens,
         )
         self._score(index)
 
@@ -217,10 +219,12 @@ class Fleet:
             index = indexes[_rendezvous(_number(key), numbers)]
             scores[index] += self._policy.prefix * prefix(hint.prompt_tokens, self._room[index])
 
-    def _best(self, scores: Sequence[float], tie: float) -> str:
+    def _best(self, scores: Sequence[float], tie: float, reason: Reason) -> Choice:
         floor = max(scores) - self._slack
         equals = [index for index, score in enumerate(scores) if score >= floor]
-        return self._views[equals[int(tie * len(equals))]].replica
+        # The peers' traffic is as large as this router's, and meets the same equals.
+        requests = 1 + (self._peers - 1) / len(equals)
+        return Choice(self._views[equals[int(tie * len(equals))]].replica, reason, requests)
 
 
 def _is_fresh(view: ReplicaView, now_s: float, policy: Policy) -> bool:

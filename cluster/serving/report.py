@@ -34,7 +34,7 @@ def write(
 
 
 def read(
-    replica: str, report: Mapping[str, Any] | None, *, picked: int = 0, picked_tokens: int = 0
+    replica: str, report: Mapping[str, Any] | None, *, picked: float = 0, picked_tokens: float = 0
 ) -> ReplicaView:
     """Return the replica as a router knows it; ``report`` is empty or None before the first one.
 

@@ -29,21 +29,19 @@ RESCORE_S = 1.0
 class Picks:
     """What this router sent to one replica since the replica's last statistics."""
 
-    __slots__ = ("_recent", "tokens")
+    __slots__ = ("_recent", "requests", "tokens")
 
     def __init__(self) -> None:
-        self._recent: deque[tuple[float, int]] = deque()
-        self.tokens = 0
+        self._recent: deque[tuple[float, float, float]] = deque()
+        self.requests = 0.0
+        """How many they are, the peers' share included."""
+        self.tokens = 0.0
         """Their expected output tokens."""
 
-    @property
-    def count(self) -> int:
-        """How many they are."""
-        return len(self._recent)
-
-    def add(self, at_s: float, tokens: int) -> None:
+    def add(self, at_s: float, requests: float, tokens: float) -> None:
         """Remember a pick at ``at_s`` (epoch seconds); the oldest of more than `MOST_PICKS` is forgotten."""
-        self._recent.append((at_s, tokens))
+        self._recent.append((at_s, requests, tokens))
+        self.requests += requests
         self.tokens += tokens
         if len(self._recent) > MOST_PICKS:
             self._forget()
@@ -54,7 +52,11 @@ class Picks:
             self._forget()
 
     def _forget(self) -> None:
-        self.tokens -= self._recent.popleft()[1]
+        _, requests, tokens = self._recent.popleft()
+        self.requests -= requests
+        self.tokens -= tokens
+        if not self._recent:
+            self.requests = self.tokens = 0.0  # rounding, summed up
 
 
 NO_PICKS = Picks()
@@ -91,11 +93,12 @@ class EffortRouter(RequestRouter):
         if candidate_replicas is not self._known or now_s - self._learned_at_s > RESCORE_S:
             self._learn(candidate_replicas, now_s)
         wanted = hint.parse(pending_request.metadata.session_id or None)
-        chosen = self._fleet.choose(wanted, tie=random.random()).replica  # noqa: S311 - not a secret
+        choice = self._fleet.choose(wanted, tie=random.random())  # noqa: S311 - not a secret
         tokens = wanted.expected_output_tokens if wanted else UNHINTED_TOKENS
-        self._fleet.book(chosen, tokens)
-        self._picks.setdefault(chosen, Picks()).add(now_s, tokens)
-        return [[self._by_id[chosen]]]
+        self._fleet.book(choice, tokens)
+        picks = self._picks.setdefault(choice.replica, Picks())
+        picks.add(now_s, choice.requests, choice.requests * tokens)
+        return [[self._by_id[choice.replica]]]
 
     def _learn(self, replicas: list[RunningReplica], now_s: float) -> None:
         """Score the replicas as they are now."""
@@ -105,11 +108,10 @@ class EffortRouter(RequestRouter):
         if replicas:
             # An HAProxy with its routers stands on each node that has a replica.
             peers = ROUTERS_PER_NODE * len({replica.node_id for replica in replicas})
-            views = [self._view(name, replica, peers) for name, replica in self._by_id.items()]
+            views = [self._view(name, replica) for name, replica in self._by_id.items()]
             self._fleet = routing.Fleet(views, now_s=now_s, policy=self._policy, peers=peers)
 
-    def _view(self, name: str, replica: RunningReplica, peers: int) -> routing.ReplicaView:
-        stats = replica.routing_stats
-        picks = self._picks.get(name, NO_PICKS)
-        picks.drop_until((stats or {}).get("t", 0.0))
-        return report.read(name, stats, picked=picks.count * peers, picked_tokens=picks.tokens * peers)
+    def _view(self, name: str, replica: RunningReplica) -> routing.ReplicaView:
+        stats, picks = replica.routing_stats or {}, self._picks.get(name, NO_PICKS)
+        picks.drop_until(stats.get("t", 0.0))
+        return report.read(name, stats, picked=picks.requests, picked_tokens=picks.tokens)

@@ -49,7 +49,7 @@ def send(fleet: Fleet, requests: int, rng: random.Random, mix: tuple[int, ...] =
     sent: dict[Effort, Counter[str]] = {effort: Counter() for effort in EFFORTS}
     for effort in rng.choices(EFFORTS, mix, k=requests):
         choice = fleet.choose(hinted(effort), tie=rng.random())
-        fleet.book(choice.replica, TOKENS[effort])
+        fleet.book(choice, TOKENS[effort])
         sent[effort][choice.replica] += 1
     return sent
 
@@ -254,9 +254,9 @@ def test_a_loaded_replica_loses_its_prefixes() -> None:
     hint = hinted("medium", prefix="ab" * 8, prompt_tokens=4000)
     sent: Counter[str] = Counter()
     for _ in range(100):
-        name = fleet.choose(hint, tie=0.5).replica
-        fleet.book(name, 1500)
-        sent[name] += 1
+        choice = fleet.choose(hint, tie=0.5)
+        fleet.book(choice, 1500)
+        sent[choice.replica] += 1
     (_, most), (_, second) = sent.most_common(2)
     assert 10 <= most - second <= 16
 
@@ -265,9 +265,9 @@ def test_a_short_prompt_has_little_to_prefer() -> None:
     """Its prefill costs nearly nothing: one request more on the replica outweighs it."""
     hint = hinted("medium", prefix="ab" * 8, prompt_tokens=50)
     fleet = Fleet(mixed(8), now_s=NOW)
-    first = fleet.choose(hint, tie=0.0).replica
+    first = fleet.choose(hint, tie=0.0)
     fleet.book(first, 1500)
-    assert fleet.choose(hint, tie=0.0).replica != first
+    assert fleet.choose(hint, tie=0.0).replica != first.replica
 
 
 def test_a_replica_that_goes_moves_only_its_own_prefixes() -> None:
@@ -290,6 +290,13 @@ def test_peers_are_counted_as_sending_as_much() -> None:
     high, low = ([total[f"r{number:04}"] for number in ranks] for ranks in (range(3), range(3, 8)))
     assert max(low) - min(low) <= 12
     assert max(high) - min(high) <= 12
+
+
+@pytest.mark.parametrize(("equals", "requests"), [(1, 9), (2, 5), (8, 2)])
+def test_a_pick_counts_with_what_the_peers_send_there(equals: int, requests: float) -> None:
+    """As much traffic as this router's meets each of them, and the same equals."""
+    fleet = Fleet([*mixed(equals), view("z", running=8)], now_s=NOW, peers=9)
+    assert fleet.choose(None, tie=0.0).requests == requests
 
 
 def test_many_peers_do_not_herd() -> None:
@@ -346,7 +353,7 @@ def test_a_filtered_replica_is_never_chosen(
     if hint and len(usable) > 1:
         assert choice.replica != hint.avoid
     elif hint and usable == {hint.avoid}:
-        assert choice == Choice(hint.avoid, "all_avoided")
+        assert choice.reason == "all_avoided"
 
 
 @given(fleets, hints, ties, st.randoms(use_true_random=False))
@@ -366,11 +373,12 @@ def test_booking_is_as_if_the_picks_had_been_in_the_snapshot(
 ) -> None:
     """What a fleet keeps up to date is what it would be when made anew."""
     fleet = Fleet(views, now_s=NOW, peers=peers)
-    name = fleet.choose(hint, tie=tie).replica
-    fleet.book(name, 700)
+    choice = fleet.choose(hint, tie=tie)
+    fleet.book(choice, 700)
+    more = choice.requests
     booked = [
-        dataclasses.replace(one, picked=one.picked + peers, picked_tokens=one.picked_tokens + 700 * peers)
-        if one.replica == name
+        dataclasses.replace(one, picked=one.picked + more, picked_tokens=one.picked_tokens + more * 700)
+        if one.replica == choice.replica
         else one
         for one in views
     ]
@@ -413,7 +421,7 @@ def test_a_choice_is_quick(replicas: int, most_us: int) -> None:
     try:
         for hint in asked:
             started = time.perf_counter()
-            fleet.book(fleet.choose(hint, tie=rng.random()).replica, hint.expected_output_tokens)
+            fleet.book(fleet.choose(hint, tie=rng.random()), hint.expected_output_tokens)
             took_us.append((time.perf_counter() - started) * 1e6)
     finally:
         gc.enable()

@@ -154,10 +154,12 @@ async def test_replicas_that_are_gone_are_forgotten(router: EffortRouter) -> Non
 
 
 def test_picks_of_a_silent_replica_are_bounded() -> None:
-    """Count and tokens stay consistent when the oldest are dropped."""
+    """Requests and tokens stay consistent when the oldest are dropped."""
     picks = Picks()
     for number in range(MOST_PICKS + 10):
-        picks.add(float(number), 3)
-    assert (picks.count, picks.tokens) == (MOST_PICKS, 3 * MOST_PICKS)
+        picks.add(float(number), 1.1, 3.3)
+    assert (picks.requests, picks.tokens) == pytest.approx((1.1 * MOST_PICKS, 3.3 * MOST_PICKS))
     picks.drop_until(float(MOST_PICKS + 8))
-    assert (picks.count, picks.tokens) == (1, 3)
+    assert (picks.requests, picks.tokens) == pytest.approx((1.1, 3.3))
+    picks.drop_until(float(MOST_PICKS + 9))
+    assert (picks.requests, picks.tokens) == (0, 0)
