@@ -20,8 +20,6 @@ from cluster.serving.meter import UNHINTED_TOKENS
 
 MOST_PICKS = 4096
 """Picks kept for a replica that never reports; a reporting one keeps half a second's worth."""
-
-
 RESCORE_S = 1.0
 """Age of the scores at which they are made anew though nothing was reported: silence has to show."""
 
