@@ -112,15 +112,12 @@ async def test_the_pools_settings_are_the_policy() -> None:
 
 async def test_each_node_has_routers_that_send_as_much(router: EffortRouter) -> None:
     """A pick counts once for every router of the cluster: here for two on each of three nodes."""
-    replicas = [
-        replica("a", node="n1"),
-        replica("b", node="n2", running=5),
-        replica("c", node="n3", running=8),
-    ]
     before = time.time() - 0.5
-    for one in replicas:
-        one.routing_stats["t"] = before
-    assert [await pick(router, replicas, request()) for _ in range(2)] == ["a", "b"]
+    replicas = [
+        replica(f"r{running}", node=f"n{running}", t=before, slots=64, running=running)
+        for running in (0, 3, 12)
+    ]
+    assert [await pick(router, replicas, request()) for _ in range(2)] == ["r0", "r3"]
 
 
 async def test_a_replica_that_died_is_left_at_once(router: EffortRouter) -> None:
