@@ -161,7 +161,7 @@ async def test_every_answer_names_the_replica_and_its_load() -> None:
 
 async def test_expected_tokens_come_from_the_hint() -> None:
     """While the request runs it counts with the hint's effort and tokens, and not at all afterwards."""
-    seen = []
+    seen: list[tuple[str, int]] = []
 
     async def look(scope: Scope, receive: Receive, send: Send) -> None:
         stats = replica.ledger.routing_stats()

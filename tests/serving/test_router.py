@@ -82,10 +82,11 @@ async def test_a_bad_hint_means_least_load(router: EffortRouter, session_id: str
 
 async def test_a_replica_that_never_reported_can_be_picked(router: EffortRouter) -> None:
     """The first request after a start comes before the first statistics."""
-    for stats in ({}, None):
-        silent = replica("a")
-        silent.routing_stats = stats
-        assert await pick(router, [silent], request()) == "a"
+    silent = replica("a")
+    silent.routing_stats = {}
+    assert await pick(router, [silent], request()) == "a"
+    silent.routing_stats = None
+    assert await pick(router, [silent], request()) == "a"
 
 
 def demanding(name: str, **stats: Any) -> Any:

@@ -201,7 +201,7 @@ def test_load_and_expectation_follow_the_requests() -> None:
     app = simulated(slots=1, answer_tokens=10, reasoning_tokens={"low": 5, "medium": 6, "high": 7})
     told = hint.render(hint.RouteHint("low", expected_output_tokens=400, prompt_tokens=10))
 
-    async def main() -> tuple[Any, int, Exchange]:
+    async def main() -> tuple[Any, dict[str, Any], Exchange]:
         first = start(app, CHAT, chat_body(stream=True), headers={hint.HEADER: told})
         second = start(app, CHAT, chat_body(reasoning_effort="high"))
         await asyncio.sleep(0.001)
