@@ -14,11 +14,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from cluster.core.cost_snapshot import Entry, WrongSnapshot, read, write
+from cluster.core.cost_snapshot import Entry, SnapshotError, read, write
 from cluster.core.effort import Effort
 from cluster.core.lengths import BUCKETS, MAX_TOKENS, PRIOR_WEIGHT, Fit, bucket, fit, prior
 
-__all__ = ["CostModel", "Expected", "WrongSnapshot"]
+__all__ = ["CostModel", "Expected", "SnapshotError"]
 
 HALF_LIFE = 200
 """Answers after which one counts for half: an estimate that has become wrong is half mended by then."""
@@ -97,7 +97,7 @@ class CostModel:
     def restore(self, snapshot: object) -> None:
         """Replace all that was learned by a `snapshot`, less that of models which have no prior any more.
 
-        Raises `WrongSnapshot`; nothing has changed then.
+        Raises `SnapshotError`; nothing has changed then.
         """
         restored = CostModel(self._priors)
         for entry in read(snapshot, most=_MOST):

@@ -1,4 +1,4 @@
-"""What a cost model has learned as a value for JSON, and that value read again with nothing taken on trust."""
+"""What a cost model has learned as a value for JSON, and such a value read again, taken on no trust."""
 
 import math
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ MAX_ENTRIES = 8192
 _KEYS = frozenset({"model", "effort", "tenant", "ended", "cut", "reasoning", "output"})
 
 
-class WrongSnapshot(ValueError):
+class SnapshotError(ValueError):
     """A snapshot is not what a cost model gave; the message says where. The mend is to start without it."""
 
 
@@ -41,25 +41,25 @@ def write(entries: Iterable[Entry]) -> dict[str, Any]:
 
 
 def read(snapshot: object, *, most: float) -> list[Entry]:
-    """Return the entries of a snapshot. Raises `WrongSnapshot`.
+    """Return the entries of a snapshot. Raises `SnapshotError`.
 
     ``most`` is the weight that the answers of one entry may have together: a heavier past would never fade.
     """
     if not isinstance(snapshot, dict) or snapshot.keys() != {"version", "learned"}:
-        raise WrongSnapshot("a snapshot is an object with `version` and `learned`, and nothing else")
+        raise SnapshotError("a snapshot is an object with `version` and `learned`, and nothing else")
     if snapshot["version"] != VERSION:
-        raise WrongSnapshot(f"version {VERSION} is understood, and this is another")
+        raise SnapshotError(f"version {VERSION} is understood, and this is another")
     entries = snapshot["learned"]
     if not isinstance(entries, list) or len(entries) > MAX_ENTRIES:
-        raise WrongSnapshot(f"`learned` must be a list of at most {MAX_ENTRIES} entries")
+        raise SnapshotError(f"`learned` must be a list of at most {MAX_ENTRIES} entries")
     found: dict[tuple[str, Effort, str | None], Entry] = {}
     for number, value in enumerate(entries):
         try:
             entry = _entry(value, most)
-        except WrongSnapshot as error:
-            raise WrongSnapshot(f"learned[{number}]: {error}") from None
+        except SnapshotError as error:
+            raise SnapshotError(f"learned[{number}]: {error}") from None
         if found.setdefault(entry[:3], entry) is not entry:
-            raise WrongSnapshot(f"learned[{number}]: an earlier entry is of the same kind")
+            raise SnapshotError(f"learned[{number}]: an earlier entry is of the same kind")
     return list(found.values())
 
 
@@ -76,13 +76,13 @@ def _sparse(weights: list[float]) -> list[list[float]]:
 
 def _entry(value: object, most: float) -> Entry:
     if not isinstance(value, dict) or value.keys() != _KEYS:
-        raise WrongSnapshot(f"an entry is an object with {', '.join(sorted(_KEYS))}, and nothing else")
+        raise SnapshotError(f"an entry is an object with {', '.join(sorted(_KEYS))}, and nothing else")
     if value["effort"] not in EFFORTS:
-        raise WrongSnapshot(f"`effort` must be one of {', '.join(EFFORTS)}")
+        raise SnapshotError(f"`effort` must be one of {', '.join(EFFORTS)}")
     tenant = value["tenant"]
     ended, cut = _weights(value["ended"]), _weights(value["cut"])
     if sum(ended) + sum(cut) > most:
-        raise WrongSnapshot(f"its answers weigh more than {most:.0f}")
+        raise SnapshotError(f"its answers weigh more than {most:.0f}")
     output = _number(value["output"], most * MAX_TOKENS)
     return Entry(
         model=_name(value["model"]),
@@ -97,20 +97,20 @@ def _entry(value: object, most: float) -> Entry:
 
 def _name(value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
-        raise WrongSnapshot(f"names must be strings of 1 to {MAX_NAME} characters")
+        raise SnapshotError(f"names must be strings of 1 to {MAX_NAME} characters")
     return value
 
 
 def _weights(value: object) -> list[float]:
     weights = [0.0] * BUCKETS
     if not isinstance(value, list) or len(value) > BUCKETS:
-        raise WrongSnapshot(f"lengths must be lists of at most {BUCKETS} pairs")
+        raise SnapshotError(f"lengths must be lists of at most {BUCKETS} pairs")
     for pair in value:
         if not isinstance(pair, list) or len(pair) != 2:
-            raise WrongSnapshot("lengths must be pairs of a bucket and a weight")
+            raise SnapshotError("lengths must be pairs of a bucket and a weight")
         index, weight = pair
         if type(index) is not int or not 0 <= index < BUCKETS:
-            raise WrongSnapshot(f"buckets must be whole numbers below {BUCKETS}")
+            raise SnapshotError(f"buckets must be whole numbers below {BUCKETS}")
         weights[index] += _number(weight, math.inf)
     return weights
 
@@ -118,7 +118,7 @@ def _weights(value: object) -> list[float]:
 def _number(value: object, most: float) -> float:
     """Return a number that is none of NaN, infinity, below 0 or above ``most``."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise WrongSnapshot(f"weights and tokens must be numbers from 0 to {most:g}")
+        raise SnapshotError(f"weights and tokens must be numbers from 0 to {most:g}")
     if not value < 2.0**64:
-        raise WrongSnapshot("weights and tokens must be finite numbers")
+        raise SnapshotError("weights and tokens must be finite numbers")
     return float(value)

@@ -1,16 +1,16 @@
-"""How long answers are: a distribution over log-spaced lengths, learned also from answers that were cut short.
+"""How long answers are: a distribution over log-spaced lengths, learned also from those that were cut.
 
 An answer that was cut at 100 tokens would have had *at least* 100. To count it as one of 100 would teach that
 answers are short, most of all where they are so long that they are cut; to leave it out would teach the same,
 because the long ones are the ones left out. So lengths are learned as lifetimes are, by a life table (Cutler
 and Ederer, 1958; Kaplan and Meier's estimate over buckets): a cut answer counts among those that reached each
-length up to its cut, and tells nothing of the lengths beyond. There, where nothing else is known, the shape of
-the prior decides. A cut answer can thus raise an expectation and never lowers one.
+length up to its cut, and tells nothing of those beyond. There, where nothing else is known, the shape of the
+prior decides. A cut answer can thus raise an expectation and never lowers one.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import mul
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ MAX_TOKENS = 2**17
 PER_OCTAVE = 4
 """Buckets for each doubling of the length: a length is known to within 19 %."""
 BUCKETS = 17 * PER_OCTAVE + 1
-"""Bucket b holds lengths from 2**(b / 4) tokens to those of bucket b + 1; the last one, ``MAX_TOKENS`` and more."""
+"""Bucket b holds lengths from 2**(b / 4) tokens to those of bucket b + 1; the last has no end."""
 PRIOR_WEIGHT = 10.0
 """Answers that a prior counts for: few enough that a wrong one is soon outvoted."""
 PRIOR_SIGMA = 1.0
@@ -89,7 +89,7 @@ def _percentile(shares: Sequence[float]) -> float:
 
 
 _FLOORS = [2 ** (index / PER_OCTAVE) for index in range(BUCKETS)]
-_MEANS = [
-    (above - floor) / math.log(above / floor) for floor, above in zip(_FLOORS, _FLOORS[1:], strict=False)
-] + [float(MAX_TOKENS)]
+_MEANS = [(above - floor) / math.log(above / floor) for floor, above in pairwise(_FLOORS)] + [
+    float(MAX_TOKENS)
+]
 """Mean length in each bucket, where lengths are spread evenly over their logarithm."""

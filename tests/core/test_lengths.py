@@ -37,7 +37,7 @@ def longer_than(found: Fit, index: int) -> float:
 
 @pytest.mark.parametrize("mean", [16, 400, 1500, 8000])
 def test_a_prior_has_the_mean_that_it_was_given(mean: float) -> None:
-    """To within what the buckets blur, also when it is fitted to nothing; its percentile is the log-normal's."""
+    """To within what buckets blur, also when it is fitted to nothing; its percentile is the log-normal's."""
     given_back = fit(prior(mean), NONE, NONE, weight=1)
     assert prior(mean).mean == mean
     assert given_back.mean == pytest.approx(mean, rel=0.01)
@@ -73,12 +73,14 @@ def test_whole_answers_are_learned(seed: int) -> None:
     lengths = drawn(1500, 5000, seed=seed)
     found = fit(prior(400), counted(lengths), NONE, weight=10)
     assert found.mean == pytest.approx(sum(lengths) / len(lengths), rel=0.02)
-    assert sum(tokens <= found.p95 for tokens in lengths) / len(lengths) == pytest.approx(PERCENTILE, abs=0.01)
+    assert sum(tokens <= found.p95 for tokens in lengths) / len(lengths) == pytest.approx(
+        PERCENTILE, abs=0.01
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_answers_of_clients_that_leave_at_any_time_are_learned(seed: int) -> None:
-    """Half of the answers are cut, at random: their mean is found, where taking cut ones for whole loses half."""
+    """Half of them are cut, at random: the mean is found, where taking cut ones for whole loses half."""
     rng = random.Random(seed)
     lengths = drawn(1500, 5000, seed=seed)
     patience = [round(rng.expovariate(1 / 1500)) + 1 for _ in lengths]
