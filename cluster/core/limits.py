@@ -205,6 +205,11 @@ def day_of(now_us: int) -> int:
     return now_us // DAY_US
 
 
+def ceiling(limits: Iterable[Limits]) -> int:
+    """Return the most tokens that one request can ever hold under all of ``limits``."""
+    return min(_token_limits(limits), default=MAX_PER_DAY)
+
+
 def _share(limits: Limits, parts: int, spent: int) -> Limits:
     def part(limit: int | None) -> int | None:
         return None if limit is None else max(1, limit // parts)

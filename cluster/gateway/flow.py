@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
+from cluster.core.cost import CostModel
 from cluster.core.limits import Ask, Refusal
 from cluster.core.request import Endpoint, ParsedRequest
 from cluster.gateway.admission import Gate
@@ -31,6 +32,7 @@ class Director:
     settings: Settings
     authenticate: Authenticator
     limits: LimitStore
+    costs: CostModel
     gate: Gate
     relays: RelaySettings
     telemetry: Telemetry
@@ -41,7 +43,9 @@ class Director:
         request = exchange.request = await read_request(
             cycle, endpoint, limit=self.settings.gateway.max_body_bytes
         )
-        decided = exchange.plan = plan(self.settings, caller, request, now_epoch_s=exchange.arrived_epoch_s)
+        decided = exchange.plan = plan(
+            self.settings, self.costs, caller, request, now_epoch_s=exchange.arrived_epoch_s
+        )
         owned = await self._reserve(exchange, caller, decided)
         await owned.run(partial(self._serve, exchange, request, decided, reply), cycle)
 
@@ -57,7 +61,8 @@ class Director:
         exchange.limits = held = await self.limits.reserve(ask)
         if isinstance(held, Refusal):
             raise LimitReached(held)
-        return Owned(exchange, held, self.limits, max_request_s=self.settings.limits.max_request_s)
+        longest_s = self.settings.limits.max_request_s
+        return Owned(exchange, held, self.limits, self.costs, max_request_s=longest_s)
 
     async def _serve(
         self, exchange: Exchange, request: ParsedRequest, decided: Plan, reply: Reply, owned: Owned

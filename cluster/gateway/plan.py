@@ -1,10 +1,12 @@
 """What a request will run as: its level of effort, its model, its token limits and its deadline. Pure."""
 
+from math import ceil
 from typing import NamedTuple, cast
 
-from cluster.core.effort import EffortChoice, choose
+from cluster.core.cost import CostModel
+from cluster.core.effort import EFFORTS, EffortChoice, choose
 from cluster.core.invalid import InvalidRequest, shown
-from cluster.core.limits import Limits
+from cluster.core.limits import Limits, ceiling
 from cluster.core.request import ParsedRequest
 from cluster.gateway.http_errors import BadRequest, NotAllowed
 from cluster.gateway.ports import Caller
@@ -22,9 +24,9 @@ class Plan(NamedTuple):
     """Limit on output tokens of one choice, reasoning included."""
     max_reasoning_tokens: int | None
     expected_output_tokens: int
-    """Output that one choice is expected to take, never above its limit."""
+    """Mean output of one choice, as far as was learned, never above its limit."""
     reserved_tokens: int
-    """Prompt estimate and expected output of all choices."""
+    """Prompt estimate, and output that all choices will hardly exceed."""
     deadline_ms: int
     """Epoch milliseconds by which the first token is due."""
     limits: tuple[Limits, ...]
@@ -32,7 +34,20 @@ class Plan(NamedTuple):
     see_reasoning: bool
 
 
-def plan(settings: Settings, caller: Caller, request: ParsedRequest, *, now_epoch_s: float) -> Plan:
+def cost_model(settings: Settings) -> CostModel:
+    """Return what answers are expected to cost as long as none was seen."""
+    return CostModel(
+        {
+            (name, effort): model.efforts[effort].expected_output_tokens
+            for name, model in settings.models.items()
+            for effort in EFFORTS
+        }
+    )
+
+
+def plan(
+    settings: Settings, costs: CostModel, caller: Caller, request: ParsedRequest, *, now_epoch_s: float
+) -> Plan:
     """Decide what ``request`` runs as. Raises `InvalidRequest` (404: no such model) and `NotAllowed`."""
     _allow(settings, caller, request)
     choice = _effort(settings, caller, request)
@@ -40,17 +55,23 @@ def plan(settings: Settings, caller: Caller, request: ParsedRequest, *, now_epoc
     model: GptOss = alias[choice.level] if alias else cast(GptOss, request.model)
     efforts = settings.models[model].efforts[choice.level]
     limit = min(request.max_output_tokens or efforts.max_output_tokens, efforts.max_output_tokens)
-    expected = min(limit, efforts.expected_output_tokens)
+    expected = costs.estimate(model, choice.level, caller.tenant)
+    limits = tuple([level.by_effort[choice.level] for level in caller.limits])
     return Plan(
         choice=choice,
         model=model,
         pools=settings.models[model].pools,
         max_output_tokens=limit,
         max_reasoning_tokens=efforts.max_reasoning_tokens,
-        expected_output_tokens=expected,
-        reserved_tokens=request.prompt_tokens + expected * request.choices,
+        expected_output_tokens=min(limit, round(expected.output)),
+        reserved_tokens=_reserved(
+            request,
+            limits,
+            likely=min(limit, ceil(expected.p95)),
+            prior=min(limit, efforts.expected_output_tokens),
+        ),
         deadline_ms=int((now_epoch_s + efforts.slo.wait_s) * 1000),
-        limits=tuple([level.by_effort[choice.level] for level in caller.limits]),
+        limits=limits,
         see_reasoning=caller.see_reasoning,
     )
 
@@ -62,6 +83,18 @@ def unknown_model(name: str) -> InvalidRequest:
         code="model_not_found",
         status=404,
     )
+
+
+def _reserved(request: ParsedRequest, limits: tuple[Limits, ...], *, likely: int, prior: int) -> int:
+    """Return the tokens to reserve: the prompt's, and of each choice what it will ``likely`` not exceed.
+
+    What was learned takes no more than half of what a limit can hold, or a caller with long answers and small
+    limits would wait for full ones with each request, or be refused for ever. What the settings expect, the
+    ``prior``, is taken whole.
+    """
+    wanted = request.prompt_tokens + likely * request.choices
+    promised = request.prompt_tokens + prior * request.choices
+    return min(wanted, max(promised, ceiling(limits) // 2))
 
 
 def _allow(settings: Settings, caller: Caller, request: ParsedRequest) -> None:

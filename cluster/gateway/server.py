@@ -29,6 +29,7 @@ from cluster.gateway.http_server import HttpServer
 from cluster.gateway.intake import address_reader
 from cluster.gateway.logs import LineWriter, Log, all_logging_to, loop_failed, timestamp
 from cluster.gateway.models import Models
+from cluster.gateway.plan import cost_model
 from cluster.gateway.relay import RelaySettings
 from cluster.gateway.retries import Retries
 from cluster.gateway.telemetry import Telemetry
@@ -110,6 +111,7 @@ def assemble(settings: Settings, log: Log) -> Gateway:
         settings=settings,
         authenticate=Authenticator(identity, address_of, now=time.monotonic),
         limits=limits,
+        costs=cost_model(settings),
         gate=gate,
         relays=RelaySettings(engines, pepper, settings.gateway.stream, time.monotonic, Retries(pepper)),
         telemetry=telemetry,

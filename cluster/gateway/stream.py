@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from cluster.core.accounting import Outcome
+from cluster.core.cost import CostModel
 from cluster.core.limits import Reservation
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.http_cycle import Cycle
@@ -26,9 +27,16 @@ class Owned:
     """One reservation and the work that runs under it, for at most ``max_request_s`` seconds."""
 
     def __init__(
-        self, exchange: Exchange, reservation: Reservation, limits: LimitStore, *, max_request_s: float
+        self,
+        exchange: Exchange,
+        reservation: Reservation,
+        limits: LimitStore,
+        costs: CostModel,
+        *,
+        max_request_s: float,
     ) -> None:
         self._exchange, self._reservation, self._limits = exchange, reservation, limits
+        self._costs = costs
         self._max_request_s = max_request_s
         self._failure: Exception | None = None
         self._running: asyncio.Task[None] | None = None
@@ -84,6 +92,7 @@ class Owned:
         tokens = charge(self._exchange, self._failure)
         self._exchange.settled_tokens = tokens
         self._limits.settle(self._reservation, tokens=tokens)
+        learn(self._costs, self._exchange, self._failure)
 
 
 def charge(exchange: Exchange, failure: Exception | None) -> int:
@@ -103,3 +112,22 @@ def charge(exchange: Exchange, failure: Exception | None) -> int:
     if exchange.request.stream:
         return exchange.request.prompt_tokens if exchange.first_event_s is not None else 0
     return exchange.plan.reserved_tokens
+
+
+def learn(costs: CostModel, exchange: Exchange, failure: Exception | None) -> None:
+    """Tell ``costs`` what the answer took, or took at least where its limit or a ``failure`` cut it.
+
+    Of several choices the engine tells the sum alone, and nothing can be learned from that.
+    """
+    caller, request, plan, usage = exchange.caller, exchange.request, exchange.plan, exchange.usage
+    if caller is None or request is None or plan is None or usage is None or request.choices > 1:
+        return
+    at_limit = usage.reasoning + usage.answer >= plan.max_output_tokens
+    costs.observe(
+        plan.model,
+        plan.choice.level,
+        caller.tenant,
+        reasoning=usage.reasoning,
+        answer=usage.answer,
+        cut=failure is not None or at_limit,
+    )

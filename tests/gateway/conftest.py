@@ -15,6 +15,7 @@ from openai import AsyncOpenAI
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cluster.core.cost import CostModel
 from cluster.core.limits import Ask, Refusal, Reservation
 from cluster.gateway.admission import Gate
 from cluster.gateway.app import build, build_refusing
@@ -26,6 +27,7 @@ from cluster.gateway.http_server import HttpServer
 from cluster.gateway.intake import address_reader
 from cluster.gateway.logs import LineWriter, Log
 from cluster.gateway.models import Models
+from cluster.gateway.plan import cost_model
 from cluster.gateway.ports import Caller, LimitStore
 from cluster.gateway.relay import RelaySettings
 from cluster.gateway.retries import Retries
@@ -144,6 +146,7 @@ class World:
     settings: Settings
     keys: Keys
     ledger: Ledger
+    costs: CostModel
     gate: Gate
     registry: CollectorRegistry
     lines: io.BytesIO
@@ -282,6 +285,7 @@ async def running(**changes: Any) -> AsyncIterator[World]:
     upstream = Upstream()
     document = settings(await upstream.start(), **changes)
     keys, ledger, gate, registry, lines = Keys(), Ledger(), Gate(), CollectorRegistry(), io.BytesIO()
+    costs = cost_model(document)
     ended: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     writer = LineWriter(lines)
     engines = Engines(document.serving.url, "engine-key")
@@ -292,6 +296,7 @@ async def running(**changes: Any) -> AsyncIterator[World]:
         settings=document,
         authenticate=Authenticator(keys, address_of, now=float),  # time stands still
         limits=ledger,
+        costs=costs,
         gate=gate,
         relays=RelaySettings(engines, b"p" * 32, document.gateway.stream, time.monotonic, Retries(b"p" * 32)),
         telemetry=telemetry,
@@ -299,7 +304,7 @@ async def running(**changes: Any) -> AsyncIterator[World]:
     app = build(director, Models(document), now=time.monotonic)
     refusing = build_refusing(telemetry, now=time.monotonic)
     async with serving(app, document.gateway.http, refusing) as url, aiohttp.ClientSession() as http:
-        made = World(upstream, document, keys, ledger, gate, registry, lines, writer, url, http, ended)
+        made = World(upstream, document, keys, ledger, costs, gate, registry, lines, writer, url, http, ended)
         yield made
         for client in made.clients:
             await client.close()

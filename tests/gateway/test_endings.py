@@ -7,6 +7,7 @@ from aiohttp import ClientResponse, ClientTimeout
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from cluster.core.accounting import Usage
+from cluster.core.cost import CostModel
 from cluster.core.limits import Ask, Limits, Reservation
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.http_cycle import Cycle
@@ -25,6 +26,7 @@ from tests.gateway.upstream import (
 )
 
 STREAM = chat_body(stream=True)
+COSTS = CostModel({})
 
 
 async def half(connection: Connection) -> None:
@@ -138,7 +140,7 @@ async def test_a_killed_task_still_settles() -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    owned = Owned(_exchange(), _reservation(), ledger, max_request_s=60)
+    owned = Owned(_exchange(), _reservation(), ledger, COSTS, max_request_s=60)
     task = asyncio.create_task(owned.run(work, _cycle()))
     await begun.wait()
     task.cancel()
@@ -161,7 +163,7 @@ async def test_a_client_that_leaves_ends_the_work(when: str) -> None:
     if when == "before":
         cycle.leave()
     with pytest.raises(ClientGone):
-        await Owned(_exchange(), _reservation(), ledger, max_request_s=60).run(work, cycle)
+        await Owned(_exchange(), _reservation(), ledger, COSTS, max_request_s=60).run(work, cycle)
     assert begun == (when == "during")
     assert ledger.settled == [6]
 
@@ -174,7 +176,7 @@ async def test_a_fault_of_ours_settles_too() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await Owned(_exchange(), _reservation(), ledger, max_request_s=60).run(work, _cycle())
+        await Owned(_exchange(), _reservation(), ledger, COSTS, max_request_s=60).run(work, _cycle())
     assert ledger.settled == [6]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from cluster.core import hint
 from cluster.core.engine import parse_usage
 from cluster.core.request import Endpoint
 from cluster.serving.sim import create_app
@@ -48,8 +49,6 @@ OUTCOMES = {
     "stall": (LEFT, "client_gone_streaming"),
 }
 """What a fault that strikes always leads to: while nothing of the answer has been shown, and after that."""
-EXPECTED_OUTPUT = 40
-"""Tokens reserved for the output at low effort, beside the prompt's."""
 
 
 def tried_again(fault: str, *, streamed: bool) -> bool:
@@ -62,6 +61,8 @@ class Attempt:
     """One attempt as the engine saw it."""
 
     request_id: str
+    prompt_tokens: int
+    """As the gateway estimates them."""
     wrote: bytes = b""
 
 
@@ -74,7 +75,10 @@ class Witness:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, and listen."""
-        attempt = Attempt(dict(scope["headers"])[b"x-request-id"].decode().rpartition("-")[0])
+        headers = dict(scope["headers"])
+        told = hint.parse(headers[hint.HEADER.encode()].decode())
+        assert told is not None
+        attempt = Attempt(headers[b"x-request-id"].decode().rpartition("-")[0], told.prompt_tokens)
 
         async def overheard() -> Message:
             message = await receive()
@@ -199,14 +203,15 @@ async def sweep(
     return [(got, lines[tries[0].request_id], tries) for got, tries in zip(gots, seen, strict=True)]
 
 
-def due(got: Got, line: dict[str, Any], told: tuple[int, int] | None) -> int:
-    """Return the tokens that a request owes, of which its last attempt told ``told``."""
+def due(got: Got, line: dict[str, Any], last: Attempt) -> int:
+    """Return the tokens that a request owes, by what its last attempt told."""
+    told = last_told(last.wrote)
     if line["outcome"] == LEFT and not line["stream"]:
         return int(line["reserved"])
     if told is not None and (line["outcome"] in ("completed", LEFT) or got.shown):
         return told[0]
     begun = line["outcome"] == LEFT and got.endpoint == "chat"  # of which the role told
-    return int(line["reserved"]) - EXPECTED_OUTPUT if begun else 0
+    return last.prompt_tokens if begun else 0
 
 
 def check_tokens(world: World, known: list[tuple[Got, dict[str, Any], list[Attempt]]]) -> None:
@@ -217,7 +222,10 @@ def check_tokens(world: World, known: list[tuple[Got, dict[str, Any], list[Attem
         told = [last_told(attempt.wrote) for attempt in attempts]
         generated = [tokens[1] if tokens else 0 for tokens in told]
         kept = generated.pop() if line["outcome"] == "completed" else 0
-        assert (line["settled"], line["tokens"]["wasted"]) == (due(got, line, told[-1]), sum(generated)), got
+        assert (line["settled"], line["tokens"]["wasted"]) == (
+            due(got, line, attempts[-1]),
+            sum(generated),
+        ), got
         assert line["tokens"]["reasoning"] + line["tokens"]["answer"] == kept, got
 
 

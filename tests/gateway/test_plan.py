@@ -5,17 +5,37 @@ from typing import Any
 import orjson
 import pytest
 
+from cluster.core.cost import CostModel
 from cluster.core.request import InvalidRequest, parse_request
 from cluster.gateway.http_errors import NotAllowed
-from cluster.gateway.plan import Plan, plan
+from cluster.gateway.plan import Plan, cost_model, plan
 from cluster.settings import DailyTokens, RateLimits
 from tests.gateway.conftest import caller, chat_body, settings
 
 
-def planned(body: dict[str, Any] | None = None, *, who: dict[str, Any] | None = None) -> Plan:
-    """Return the plan of a chat request."""
+def planned(
+    body: dict[str, Any] | None = None, *, who: dict[str, Any] | None = None, costs: CostModel | None = None
+) -> Plan:
+    """Return the plan of a chat request; without ``costs`` nothing was learned."""
     request = parse_request("chat", orjson.dumps(body or chat_body()), content_type="application/json")
-    return plan(settings(), caller(**(who or {})), request, now_epoch_s=1000.0)
+    costs = costs or cost_model(settings())
+    return plan(settings(), costs, caller(**(who or {})), request, now_epoch_s=1000.0)
+
+
+def learned(output: int) -> CostModel:
+    """Return costs after many answers of that length to the caller, at the default effort."""
+    costs = cost_model(settings())
+    for _ in range(500):
+        costs.observe("gpt-oss-120b", "medium", "acme", reasoning=0, answer=output, cut=False)
+    return costs
+
+
+def parse_size(body: dict[str, Any]) -> int:
+    """Return the estimate of a request's prompt."""
+    return parse_request("chat", orjson.dumps(body), content_type="application/json").prompt_tokens
+
+
+PROMPT = parse_size(chat_body())
 
 
 def test_the_models_default_effort_counts() -> None:
@@ -33,18 +53,47 @@ def test_the_output_limit_is_the_lower_one(asked: int | None, limit: int) -> Non
     assert planned(body).max_output_tokens == limit
 
 
+@pytest.mark.parametrize(("changes", "output"), [({}, 80), ({"max_completion_tokens": 9}, 9), ({"n": 3}, 80)])
+def test_the_expected_output_is_that_of_one_choice(changes: dict[str, Any], output: int) -> None:
+    """The settings' prior to begin with, never above the limit."""
+    assert planned(chat_body(**changes)).expected_output_tokens == output
+
+
+def test_the_expected_output_is_learned() -> None:
+    """For the caller's tenant, model and effort; of another tenant's it is the best guess so far."""
+    costs = learned(20)
+    assert planned(costs=costs).expected_output_tokens == pytest.approx(20, abs=4)
+    assert planned(costs=costs, who={"tenant": "lab"}).expected_output_tokens == pytest.approx(20, abs=4)
+    assert planned(chat_body(reasoning_effort="low"), costs=costs).expected_output_tokens == 40
+
+
 @pytest.mark.parametrize(
-    ("changes", "output"), [({}, 80), ({"max_completion_tokens": 9}, 9), ({"n": 3}, 240)]
+    ("changes", "output"), [({}, 200), ({"max_completion_tokens": 9}, 9), ({"n": 3}, 600)]
 )
 def test_what_is_reserved(changes: dict[str, Any], output: int) -> None:
-    """The prompt's estimate, and the expected output of every choice, never above the limit."""
+    """The prompt's estimate, and what every choice will hardly exceed, never above the limit."""
     prompt = parse_size(chat_body(**changes))
     assert planned(chat_body(**changes)).reserved_tokens == prompt + output
+    few = min(output, 24 * changes.get("n", 1))
+    assert planned(chat_body(**changes), costs=learned(20)).reserved_tokens == pytest.approx(
+        prompt + few, rel=0.1
+    )
 
 
-def parse_size(body: dict[str, Any]) -> int:
-    """Return the estimate of a request's prompt."""
-    return parse_request("chat", orjson.dumps(body), content_type="application/json").prompt_tokens
+@pytest.mark.parametrize("name", ["tokens_per_min", "tokens_per_day"])
+@pytest.mark.parametrize(
+    ("limit", "reserved"),
+    [
+        pytest.param(1000, PROMPT + 200, id="room for what is likely"),
+        pytest.param(400, 200, id="half of a small limit at most"),
+        pytest.param(100, PROMPT + 80, id="but what the settings expect"),
+        pytest.param(1, PROMPT + 80, id="also where that can never fit"),
+    ],
+)
+def test_what_was_learned_never_locks_a_caller_out(name: str, limit: int, reserved: int) -> None:
+    """A tenant whose answers are long would else wait for its limit to be full, or be refused for ever."""
+    own = RateLimits(**{name: limit if name == "tokens_per_min" else DailyTokens(medium=limit)})
+    assert planned(who={"limits": (RateLimits(tokens_per_min=5000), own)}).reserved_tokens == reserved
 
 
 @pytest.mark.parametrize(("effort", "wait_s"), [("low", 1), ("medium", 5), ("high", 30)])

@@ -16,7 +16,7 @@ from cluster.core.limits import LimitName, Refusal
 from cluster.core.request import parse_request
 from cluster.gateway.http_errors import FaultKind, NotTried, RetryReason
 from cluster.gateway.logs import LineWriter, Log
-from cluster.gateway.plan import Plan, plan
+from cluster.gateway.plan import Plan, cost_model, plan
 from cluster.gateway.telemetry import MAX_TENANTS, NONE, Telemetry
 from cluster.settings import GptOss, LoggingSettings
 from tests.gateway import contract_document as contract
@@ -32,7 +32,7 @@ def plans() -> tuple[Plan, ...]:
     for model, effort in product(get_args(GptOss), EFFORTS):
         body = json.dumps(chat_body(model=model, reasoning_effort=effort)).encode()
         request = parse_request("chat", body, content_type="application/json", content_encoding=None)
-        found.append(plan(settings(), caller(), request, now_epoch_s=0))
+        found.append(plan(settings(), cost_model(settings()), caller(), request, now_epoch_s=0))
     return tuple(found)
 
 

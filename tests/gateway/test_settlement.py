@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
+from cluster.core.lengths import bucket
 from cluster.core.request import Endpoint
 from tests.gateway.conftest import World, Worlds, chat_body
 from tests.gateway.upstream import (
@@ -213,6 +214,32 @@ ROWS = {
     "shutdown": Row(begun, shut_down, ("aborted_shutdown", 18), ("aborted_shutdown", 0)),
 }
 
+Lengths = tuple[list[int], list[int]]
+"""Lengths, in buckets, of answers that ended and of answers that were cut."""
+NOTHING: Lengths = ([], [])
+WHOLE_5: Lengths = ([bucket(5)], [])
+CUT_5: Lengths = ([], [bucket(5)])
+CUT_8: Lengths = ([], [bucket(8)])
+TAUGHT = {
+    "completed": (WHOLE_5, WHOLE_5),
+    "client gone waiting": (NOTHING, NOTHING),
+    "client gone streaming": (CUT_8, NOTHING),
+    "failed before the first byte": (NOTHING, NOTHING),
+    "broken after it": (CUT_8, NOTHING),
+    "aborted by the engine": (CUT_5, CUT_5),
+    "deadline": (CUT_8, NOTHING),
+    "shutdown": (CUT_8, NOTHING),
+}
+"""What each ending teaches, streamed and whole: an answer of which the engine told nothing, nothing."""
+
+
+def taught(world: World) -> Lengths:
+    """Return what the tenant's answers at medium effort have taught about their length."""
+    for entry in world.costs.snapshot()["learned"]:
+        if (entry["effort"], entry["tenant"]) == ("medium", "acme"):
+            return [index for index, _ in entry["ended"]], [index for index, _ in entry["cut"]]
+    return NOTHING
+
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("endpoint", ["chat", "responses"])
@@ -220,7 +247,10 @@ ROWS = {
 async def test_every_ending_settles_once(
     worlds: Worlds, name: str, endpoint: Endpoint, streamed: bool
 ) -> None:
-    """One reservation, one settlement, with the row's outcome and tokens; the engine is free again."""
+    """One reservation, one settlement, with the row's outcome and tokens; the engine is free again.
+
+    What the answer took is learned, or, of one that anything cut, that it would have taken more.
+    """
     row = ROWS[name]
     world = await worlds(**({"limits": row.limits} if row.limits else {}))
     world.upstream.then(row.script(endpoint, streamed))
@@ -232,6 +262,7 @@ async def test_every_ending_settles_once(
     expected = asked.tokens if tokens == RESERVED else tokens
     assert (line["outcome"], line["settled"], world.ledger.settled) == (outcome, expected, [expected])
     assert (line["reserved"], line["stream"]) == (asked.tokens, streamed)
+    assert taught(world) == TAUGHT[name][0 if streamed else 1]
     assert case.response.cancelled() or clean(case.response.result(), endpoint, streamed) == (
         outcome == "completed"
     )
