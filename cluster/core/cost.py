@@ -85,7 +85,7 @@ class CostModel:
             own = self._add(kind)
         else:
             self._own.move_to_end(kind)
-        index, reasoning = bucket(output), min(reasoning, output)
+        index, reasoning = bucket(output), max(0, min(reasoning, output))
         pooled.learn(index, reasoning, output, cut)
         own.learn(index, reasoning, output, cut)
 
