@@ -56,7 +56,7 @@ class Expected(NamedTuple):
 class CostModel:
     """Learns what answers take, at every model and effort that it has a prior for.
 
-    ``priors`` are mean output tokens, reasoning included. Each of `MAX_LEARNED` estimates takes about 2 KiB.
+    ``priors`` are mean output tokens, reasoning included. Each of `MAX_LEARNED` estimates takes about 3 KiB.
     """
 
     def __init__(self, priors: Mapping[tuple[str, Effort], float]) -> None:
@@ -125,14 +125,14 @@ class _Known(NamedTuple):
     reasoning_share: float
     expected: Expected
 
-
-def _known(lengths: Fit, reasoning_share: float) -> _Known:
-    reasoning = lengths.mean * reasoning_share
-    return _Known(lengths, reasoning_share, Expected(reasoning, lengths.mean - reasoning, lengths.p95))
+    @classmethod
+    def of(cls, lengths: Fit, reasoning_share: float) -> "_Known":
+        reasoning = lengths.mean * reasoning_share
+        return cls(lengths, reasoning_share, Expected(reasoning, lengths.mean - reasoning, lengths.p95))
 
 
 def _unseen(mean: float) -> Callable[[], _Known]:
-    known = _known(prior(mean), REASONING_SHARE)
+    known = _Known.of(prior(mean), REASONING_SHARE)
     return lambda: known
 
 
@@ -188,7 +188,7 @@ class _Learned:
         lengths = fit(start.lengths, self._ended, self._cut, weight=old)
         tokens = old * start.lengths.mean
         share = (tokens * start.reasoning_share + self._reasoning) / (tokens + self._output)
-        self._known = _known(lengths, share)
+        self._known = _Known.of(lengths, share)
         self._due = int((sum(self._ended) + sum(self._cut)) / self._weight * _ANEW)
 
     def _rescale(self) -> None:

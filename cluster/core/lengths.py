@@ -9,9 +9,10 @@ prior decides. A cut answer can thus raise an expectation and never lowers one.
 """
 
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
-from operator import mul
+from operator import add, mul
 from typing import NamedTuple
 
 MAX_TOKENS = 2**17
@@ -53,7 +54,7 @@ def prior(mean: float) -> Fit:
     scale = PRIOR_SIGMA * math.sqrt(2)
     longer = [math.erfc((math.log(floor) - middle) / scale) / 2 for floor in _FLOORS[1:]]
     shares = [above - below for above, below in zip([1.0, *longer], [*longer, 0.0], strict=True)]
-    return Fit(shares, mean, _percentile(shares))
+    return Fit(array("d", shares), mean, _percentile(shares))
 
 
 def fit(expected: Fit, ended: Sequence[float], cut: Sequence[float], *, weight: float) -> Fit:
@@ -63,20 +64,21 @@ def fit(expected: Fit, ended: Sequence[float], cut: Sequence[float], *, weight: 
     ``expected`` is the prior, which counts for ``weight`` of them.
     """
     ends = [share * weight + seen for share, seen in zip(expected.shares, ended, strict=True)]
-    shares, left = [], 1.0
+    shares: list[float] = []
+    left = 1.0
     for here, cut_here, reached in zip(ends, cut, _reached(ends, cut), strict=True):
         # who was cut within a bucket was in it for half of it, on average
         share = left * here / (reached - cut_here / 2) if here else 0.0
         shares.append(share)
         left -= share
     shares[-1] += max(left, 0.0)  # reached the last bucket, and was cut there
-    return Fit(shares, sum(map(mul, shares, _MEANS)), _percentile(shares))
+    return Fit(array("d", shares), sum(map(mul, shares, _MEANS)), _percentile(shares))
 
 
 def _reached(ends: Sequence[float], cut: Sequence[float]) -> Iterable[float]:
     """Return, by bucket, how many answers are known to have reached it."""
     # summed up from the top, where the numbers are small: each sum then is no less than its parts
-    return reversed(list(accumulate(map(sum, zip(reversed(ends), reversed(cut), strict=True)))))
+    return reversed(list(accumulate(map(add, reversed(ends), reversed(cut)))))
 
 
 def _percentile(shares: Sequence[float]) -> float:

@@ -99,19 +99,20 @@ def charge(exchange: Exchange, failure: Exception | None) -> int:
     """Return the tokens that the tenant is charged for.
 
     What the engine told, where anything reached the client or the client itself ended the request. Where it
-    told nothing, a stream that has begun costs its prompt; an answer that the client did not wait for keeps
-    its whole reservation, because nobody knows what it took.
+    told nothing, a stream that has begun costs its prompt; an answer that the client did not wait for costs
+    what such answers do, because nobody knows what it took.
     """
     outcome = failure.outcome if isinstance(failure, RequestFailed) else Outcome.INTERNAL
     if failure is not None and not exchange.shown and outcome not in _CHARGED_UNSTREAMED:
         return 0
     if exchange.usage is not None:
         return exchange.usage.total
-    if exchange.request is None or exchange.plan is None or exchange.attempts == 0:
+    request, plan = exchange.request, exchange.plan
+    if request is None or plan is None or exchange.attempts == 0:
         return 0
-    if exchange.request.stream:
-        return exchange.request.prompt_tokens if exchange.first_event_s is not None else 0
-    return exchange.plan.reserved_tokens
+    if request.stream:
+        return request.prompt_tokens if exchange.first_event_s is not None else 0
+    return request.prompt_tokens + plan.expected_output_tokens * request.choices
 
 
 def learn(costs: CostModel, exchange: Exchange, failure: Exception | None) -> None:

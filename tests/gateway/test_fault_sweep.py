@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from cluster.core import hint
 from cluster.core.engine import parse_usage
+from cluster.core.hint import HEADER, RouteHint, parse
 from cluster.core.request import Endpoint
 from cluster.serving.sim import create_app
 from cluster.serving.sim import engine as sim_engine
@@ -61,8 +61,8 @@ class Attempt:
     """One attempt as the engine saw it."""
 
     request_id: str
-    prompt_tokens: int
-    """As the gateway estimates them."""
+    hint: RouteHint
+    """What the gateway expects of it."""
     wrote: bytes = b""
 
 
@@ -76,9 +76,9 @@ class Witness:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, and listen."""
         headers = dict(scope["headers"])
-        told = hint.parse(headers[hint.HEADER.encode()].decode())
-        assert told is not None
-        attempt = Attempt(headers[b"x-request-id"].decode().rpartition("-")[0], told.prompt_tokens)
+        hint = parse(headers[HEADER.encode()].decode())
+        assert hint is not None
+        attempt = Attempt(headers[b"x-request-id"].decode().rpartition("-")[0], hint)
 
         async def overheard() -> Message:
             message = await receive()
@@ -207,11 +207,11 @@ def due(got: Got, line: dict[str, Any], last: Attempt) -> int:
     """Return the tokens that a request owes, by what its last attempt told."""
     told = last_told(last.wrote)
     if line["outcome"] == LEFT and not line["stream"]:
-        return int(line["reserved"])
+        return last.hint.prompt_tokens + last.hint.expected_output_tokens
     if told is not None and (line["outcome"] in ("completed", LEFT) or got.shown):
         return told[0]
     begun = line["outcome"] == LEFT and got.endpoint == "chat"  # of which the role told
-    return last.prompt_tokens if begun else 0
+    return last.hint.prompt_tokens if begun else 0
 
 
 def check_tokens(world: World, known: list[tuple[Got, dict[str, Any], list[Attempt]]]) -> None:
