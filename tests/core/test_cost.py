@@ -185,15 +185,11 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_endless_history_stays_finite() -> None:
-    """Weights are scaled down in time, also where nobody asks for an estimate."""
-    model, asked = CostModel(PRIORS), CostModel(PRIORS)
-    for count in range(30_000):
-        output = 300 if count % 2 else 500
-        for each in (model, asked):
-            each.observe(MODEL, "low", "acme", reasoning=0, answer=output, cut=False)
-        expected(asked)
+    """Weights are scaled down in time, also where nobody asks: unscaled, 250,000 answers overflow a float."""
+    model = CostModel(PRIORS)
+    for count in range(250_000):
+        model.observe(MODEL, "low", "acme", reasoning=0, answer=300 if count % 2 else 500, cut=False)
     assert expected(model).output == pytest.approx(400, rel=0.1)
-    assert expected(model).output == pytest.approx(expected(asked).output, rel=0.02)
 
 
 def test_an_answer_without_a_token_teaches_nothing() -> None:
