@@ -24,8 +24,8 @@ PRIORS: dict[tuple[str, Effort], float] = {
 answers = st.tuples(
     st.sampled_from(EFFORTS),
     st.sampled_from(["acme", "lab", "zoo"]),
-    st.integers(-5, 2 * MAX_TOKENS),
-    st.integers(-5, 2 * MAX_TOKENS),
+    st.integers(-MAX_TOKENS, 2 * MAX_TOKENS),
+    st.integers(-MAX_TOKENS, 2 * MAX_TOKENS),
     st.booleans(),
 )
 histories = st.lists(answers, max_size=40)
