@@ -92,8 +92,9 @@ def test_what_is_reserved(changes: dict[str, Any], output: int) -> None:
 )
 def test_what_was_learned_never_locks_a_caller_out(name: str, limit: int, reserved: int) -> None:
     """A tenant whose answers are long would else wait for its limit to be full, or be refused for ever."""
-    own = RateLimits(**{name: limit if name == "tokens_per_min" else DailyTokens(medium=limit)})
-    assert planned(who={"limits": (RateLimits(tokens_per_min=5000), own)}).reserved_tokens == reserved
+    own: dict[str, Any] = {name: limit if name == "tokens_per_min" else DailyTokens(medium=limit)}
+    limits = (RateLimits(tokens_per_min=5000), RateLimits(**own))
+    assert planned(who={"limits": limits}).reserved_tokens == reserved
 
 
 @pytest.mark.parametrize(("effort", "wait_s"), [("low", 1), ("medium", 5), ("high", 30)])
