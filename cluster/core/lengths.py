@@ -78,7 +78,8 @@ def fit(expected: Fit, ended: Sequence[float], cut: Sequence[float], *, weight: 
 def _reached(ends: Sequence[float], cut: Sequence[float]) -> Iterable[float]:
     """Return, by bucket, how many answers are known to have reached it."""
     # summed up from the top, where the numbers are small: each sum then is no less than its parts
-    return reversed(list(accumulate(map(add, reversed(ends), reversed(cut)))))
+    sums: list[float] = list(accumulate(map(add, reversed(ends), reversed(cut))))
+    return reversed(sums)
 
 
 def _percentile(shares: Sequence[float]) -> float:
