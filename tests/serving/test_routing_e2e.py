@@ -18,6 +18,7 @@ import yaml
 
 from cluster import processes
 from cluster.core import hint
+from cluster.core.effort import Effort
 from cluster.core.engine import LOAD_HEADER, REPLICA_HEADER, parse_load
 from cluster.demo.machine import free_ports
 
@@ -45,12 +46,13 @@ class Serve:
             answer.read()
             return answer
 
-    def chat(self, told: str = "", tokens: int = 5) -> str:
+    def chat(self, told: str = "", tokens: int = 5, effort: Effort = "medium") -> str:
         """Ask for a short answer with a route hint and return the name of the replica that gave it."""
         body = {
             "model": "gpt-oss-20b",
             "messages": [{"role": "user", "content": "Hello"}],
             "max_tokens": tokens,
+            "reasoning_effort": effort,
         }
         headers = {"x_route_hint": told} if told else {}
         answer = self.ask(f"/{POOL}/v1/chat/completions", body, **headers)
@@ -141,17 +143,18 @@ def test_requests_spread_over_idle_replicas(serve: Serve) -> None:
 
 def test_reports_draw_the_lanes(serve: Serve) -> None:
     """Low and high effort part, whichever of the two routers decides: both read the same reports."""
-    told = {
-        "low": hint.render(hint.RouteHint("low", 400, 20)),
-        "high": hint.render(hint.RouteHint("high", 800, 20)),
-    }
+
+    def ask(effort: Effort, tokens: int) -> str:
+        return serve.chat(hint.render(hint.RouteHint(effort, tokens, 20)), effort=effort)
+
     for _ in range(6):
-        serve.chat(told["low"])
-        serve.chat(told["high"])
+        ask("low", 400)
+        ask("high", 4000)  # outweighs what other tests have sent
     time.sleep(2)  # until the replicas have reported what came
-    lanes = {effort: {serve.chat(value) for _ in range(5)} for effort, value in told.items()}
-    assert [len(names) for names in lanes.values()] == [1, 1]
-    assert lanes["low"] != lanes["high"]
+    low = {ask("low", 400) for _ in range(5)}
+    high = {ask("high", 4000) for _ in range(5)}
+    assert (len(low), len(high)) == (1, 1)
+    assert low != high
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/v1/responses", "/metrics", "/"])
