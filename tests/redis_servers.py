@@ -98,14 +98,19 @@ class RedisServer:
 StartRedis = Callable[..., RedisServer]
 
 
+def require_redis() -> None:
+    """Skip where the program is missing."""
+    if shutil.which("redis-server") is None:
+        pytest.skip(system_packages.install_command(["redis-server"]))
+
+
 @pytest.fixture
 def start_redis(tmp_path: Path) -> Iterator[StartRedis]:
     """Return a function that starts a server with the options given; skip where the program is missing.
 
     With positions, the directives of a Sentinel, it starts one.
     """
-    if shutil.which("redis-server") is None:
-        pytest.skip(system_packages.install_command(["redis-server"]))
+    require_redis()
     with ExitStack() as started:
 
         def start(*watches: str, **options: str) -> RedisServer:

@@ -10,7 +10,7 @@ from cluster.gateway.answers import chat_usage
 from cluster.gateway.asked import Asked
 from cluster.gateway.endings import ChatEnds
 from cluster.gateway.engine_errors import judge_error
-from cluster.gateway.http_errors import EngineFailed, RequestFailed
+from cluster.gateway.http_errors import RequestFailed
 from cluster.gateway.openai_form import clean_chunk, trim_chunk
 from cluster.gateway.sse import DONE, data_event, parse_data
 from cluster.gateway.stream_filter import StreamFilter
@@ -88,7 +88,7 @@ class ChatStream(StreamFilter):
     def _inspect(self, event: bytes) -> None:
         data = parse_data(event)
         if data.get("error"):
-            raise _error(data["error"])
+            raise judge_error(data["error"])
         if data.get("usage"):
             self.usage = chat_usage(data["usage"])
             for cut in self._ends.decide(self.usage):
@@ -149,9 +149,3 @@ def _answers(data: dict[str, Any]) -> bool:
     """Whether a chunk holds content or a call."""
     deltas = [choice.get("delta") or {} for choice in data.get("choices") or ()]
     return any(delta.get("content") or delta.get("tool_calls") for delta in deltas)
-
-
-def _error(error: Any) -> RequestFailed:
-    if isinstance(error, dict):
-        return judge_error(error)
-    return EngineFailed("The model failed. Please try again.")

@@ -89,8 +89,12 @@ def judge_response(status: int, content_type: str, body: bytes) -> RequestFailed
     return EngineFailed("The model failed. Please try again.")
 
 
-def judge_error(error: dict[str, Any], *, status: int | None = None) -> RequestFailed:
-    """Return what an engine's error object means, from a response or a stream's event."""
+def judge_error(error: Any, *, status: int | None = None) -> RequestFailed:
+    """Return what an engine's error means, from a response or a stream's event.
+
+    What is no object, as it should be, tells no more than that.
+    """
+    error = error if isinstance(error, dict) else {}
     text = str(error.get("message") or "")
     code = status if status is not None else _number(error.get("code"))
     if _HARMONY.search(text):

@@ -13,7 +13,7 @@ from cluster.gateway.asked import Asked
 from cluster.gateway.endings import refuse_unfinished_response
 from cluster.gateway.engine_errors import judge_error
 from cluster.gateway.harmony import refuse_control_tokens, refuse_unknown_item
-from cluster.gateway.http_errors import EngineFailed, RequestFailed
+from cluster.gateway.http_errors import RequestFailed
 from cluster.gateway.sse import named_event, parse_data
 from cluster.gateway.stream_filter import StreamFilter
 
@@ -60,7 +60,7 @@ class ResponsesStream(StreamFilter):
         data = parse_data(event)
         kind = data.get("type") or ""
         if data.get("error") or kind in ("error", "response.failed"):
-            raise _error(data)
+            raise judge_error(data.get("error") or (data.get("response") or {}).get("error") or data)
         if kind in _PREAMBLE:
             self._response = data["response"] = response_object(data["response"], self._asked)
             self._send(data, hold=True)
@@ -147,10 +147,3 @@ class ResponsesStream(StreamFilter):
         data["sequence_number"] = self._sequence
         self._sequence += 1
         self._emit(named_event(data), hold=hold)
-
-
-def _error(data: dict[str, Any]) -> RequestFailed:
-    error = data.get("error") or (data.get("response") or {}).get("error") or data
-    if isinstance(error, dict):
-        return judge_error(error)
-    return EngineFailed("The model failed. Please try again.")

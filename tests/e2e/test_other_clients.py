@@ -9,35 +9,20 @@ from agents import (
     ModelSettings,
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
-    Runner,
     function_tool,
     set_tracing_disabled,
 )
 from langchain_core.messages import HumanMessage
-from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from openai import AsyncOpenAI
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from tests.conftest import Demo
+from tests.other_clients import APIS, STREAMED, City, get_weather, run
 
 pytestmark = pytest.mark.e2e
 
-APIS = pytest.mark.parametrize("responses", [False, True], ids=["chat", "responses"])
 WEATHER = "What is the weather in Lisbon"
-
-
-class City(BaseModel):
-    """A structured answer."""
-
-    city: str
-    population: int
-
-
-@tool
-def get_weather(city: str) -> str:
-    """Get the weather of a city."""
-    return f"sunny and warm in {city}"
 
 
 def langchain(demo: Demo, *, responses: bool, **options: Any) -> ChatOpenAI:
@@ -92,7 +77,7 @@ async def client(demo: Demo) -> AsyncIterator[AsyncOpenAI]:
 
 
 @APIS
-@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@STREAMED
 async def test_an_agent_uses_its_tool(client: AsyncOpenAI, responses: bool, streamed: bool) -> None:
     """The function runs with the model's arguments, and its result leads to the agent's answer."""
     kind: Any = OpenAIResponsesModel if responses else OpenAIChatCompletionsModel
@@ -110,14 +95,7 @@ async def test_an_agent_uses_its_tool(client: AsyncOpenAI, responses: bool, stre
         model=kind(model="gpt-oss-120b", openai_client=client),
         model_settings=ModelSettings(include_usage=True),
     )
-    if streamed:
-        running = Runner.run_streamed(agent, WEATHER, max_turns=4)
-        async for _ in running.stream_events():
-            pass
-        output, usage = running.final_output, running.context_wrapper.usage
-    else:
-        result = await Runner.run(agent, WEATHER, max_turns=4)
-        output, usage = result.final_output, result.context_wrapper.usage
+    result = await run(agent, WEATHER, streamed=streamed)
     assert asked
-    assert output
-    assert usage.output_tokens_details.reasoning_tokens > 0
+    assert result.final_output
+    assert result.context_wrapper.usage.output_tokens_details.reasoning_tokens > 0

@@ -4,26 +4,11 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
-from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from tests.gateway.conftest import KEY, SEEING, World
-
-APIS = pytest.mark.parametrize("responses", [False, True], ids=["chat", "responses"])
-
-
-class City(BaseModel):
-    """A structured answer."""
-
-    city: str
-    population: int
-
-
-@tool
-def get_weather(city: str) -> str:
-    """Get the weather of a city."""
-    return f"sunny in {city}"
+from tests.other_clients import APIS, City, get_weather
 
 
 def model(world: World, *, responses: bool, key: str = KEY, **options: Any) -> ChatOpenAI:

@@ -9,28 +9,17 @@ from agents import (
     ModelSettings,
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
-    Runner,
-    RunResult,
-    RunResultStreaming,
     function_tool,
     set_tracing_disabled,
 )
 from openai.types.shared import Reasoning
-from pydantic import BaseModel
 
 from tests.gateway.conftest import KEY, SEEING, World
+from tests.other_clients import STREAMED, City, run
 
 MODELS = pytest.mark.parametrize(
     "kind", [OpenAIChatCompletionsModel, OpenAIResponsesModel], ids=["chat", "responses"]
 )
-STREAMED = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-
-
-class City(BaseModel):
-    """A structured answer."""
-
-    city: str
-    population: int
 
 
 @pytest.fixture(autouse=True)
@@ -43,16 +32,6 @@ def model(world: World, kind: Any, key: str = KEY) -> Model:
     """Return the SDK's model of one kind, through the gateway."""
     made: Model = kind(model="gpt-oss-120b", openai_client=world.openai(key))
     return made
-
-
-async def run(agent: Agent[Any], words: Any, *, streamed: bool) -> RunResult | RunResultStreaming:
-    """Run an agent to its end."""
-    if not streamed:
-        return await Runner.run(agent, words, max_turns=4)
-    result = Runner.run_streamed(agent, words, max_turns=4)
-    async for _ in result.stream_events():
-        pass
-    return result
 
 
 @MODELS

@@ -2,16 +2,15 @@
 
 import json
 import re
-import shutil
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from tests import system_packages
 from tests.gateway import contract_document as contract
 from tests.gateway.test_series import families, labels, series
 from tests.gateway.tour import TENANTS, Told, toured
+from tests.redis_servers import require_redis
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
@@ -19,8 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
     """Return what a gateway told."""
-    if shutil.which("redis-server") is None:
-        pytest.skip(system_packages.install_command(["redis-server"]))
+    require_redis()
     async with toured(tmp_path_factory.mktemp("tour")) as found:
         yield found
 

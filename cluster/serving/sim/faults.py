@@ -28,9 +28,6 @@ an error as the first event."""
 
 Place = Literal["start", "reasoning", "answer", "end"]
 
-WORDS: dict[str, Fault] = {f"fault-{name}": name for name in get_args(Fault)}
-"""The words that order each fault."""
-
 HARMONY_MESSAGE = (
     'unexpected tokens remaining in message header: Some("analysis: the private chain of thought leaks here")'
 )

@@ -1,12 +1,12 @@
 """Every fault that a word of the prompt can order, and that none strikes unasked."""
 
 import asyncio
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from cluster.serving.sim import SimulatedApp
-from cluster.serving.sim.faults import DEAD_MESSAGE, HARMONY_MESSAGE, LEAK, UNKNOWN_TOOL, WORDS
+from cluster.serving.sim.faults import DEAD_MESSAGE, HARMONY_MESSAGE, LEAK, UNKNOWN_TOOL, Fault
 from tests.serving.sim.virtual import (
     CHAT,
     RESPONSES,
@@ -24,7 +24,7 @@ def _faulty() -> SimulatedApp:
     return simulated(faults=True)
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", [f"fault-{name}" for name in get_args(Fault)])
 def test_no_fault_strikes_unless_the_app_allows_it(word: str) -> None:
     """The words are plain text to an app without faults."""
     exchange = call(simulated(), CHAT, chat_body(f"please {word} now", stream=True))
