@@ -1,5 +1,7 @@
 """Gateway processes that share their limits in a real Redis, behind the official client."""
 
+import asyncio
+import logging
 import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +18,8 @@ import yaml
 from tests.gateway.test_server import document, start, until, wait_ready, write_key
 from tests.gateway.upstream import Upstream, chat_usage, completion, respond
 from tests.redis_servers import RedisServer, StartRedis
+
+logger = logging.getLogger(__name__)
 
 pytestmark = pytest.mark.integration
 
@@ -95,9 +99,10 @@ async def gateways(tmp_path: Path) -> AsyncIterator[StartGateway]:
         yield begin
 
 
-def limits(server: RedisServer, **defaults: Any) -> dict[str, Any]:
+def limits(server: RedisServer, *, timeout_ms: float | None = None, **defaults: Any) -> dict[str, Any]:
     """Return the section of the settings that shares limits in ``server``."""
-    redis = server.settings().model_dump(mode="json", exclude_defaults=True)
+    patience = {} if timeout_ms is None else {"timeout_ms": timeout_ms}
+    redis = server.settings(**patience).model_dump(mode="json", exclude_defaults=True)
     return {"store": "redis", "redis": redis, "defaults": defaults}
 
 
@@ -206,3 +211,45 @@ async def test_a_redis_that_evicts_is_refused(gateways: StartGateway, start_redi
     with pytest.raises(AssertionError) as ended:
         await gateways(**limits(server, requests_per_min=5))
     assert "CONFIG SET maxmemory-policy noeviction" in str(ended.value)
+
+
+async def test_a_rush_on_four_gateways_gets_the_limit_and_not_one_more(
+    gateways: StartGateway, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Of a thousand requests at once, twenty times, as many pass as burst and refill allow, or one fewer.
+
+    One request goes before each rush and some follow it until one is refused, so that Redis' own time, read
+    before and after, is that of the first and the last. The gateways are patient: a Redis that waits for a
+    core, as beside so many processes, is slow, and they would decide by their shares.
+    """
+    runs, crowd, per_min, beyond = 20, 1000, 300, []
+    keys = [write_key(tmp_path / "keys", f"team-{run}") for run in range(runs)]
+    shared = limits(redis_server, timeout_ms=2000, requests_per_min=per_min)
+    made = [await gateways(**shared) for _ in range(4)]
+    urls = [f"{one.client.base_url}chat/completions" for one in made]
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=crowd)) as rush:
+
+        async def ask(url: str, key: str) -> int:
+            headers = {"authorization": f"Bearer {key}"}
+            async with rush.post(url, json=QUESTION, headers=headers) as response:
+                await response.read()
+                return response.status
+
+        for key in keys:
+            began_us = _now_us(redis_server)
+            statuses = [await ask(urls[0], key)]
+            statuses += await asyncio.gather(*(ask(urls[number % 4], key) for number in range(crowd)))
+            while statuses[-1] != 429 or len(statuses) == crowd + 1:
+                statuses.append(await ask(urls[0], key))
+            elapsed_us = _now_us(redis_server) - began_us
+            assert set(statuses) == {200, 429}
+            beyond.append(statuses.count(200) - per_min * (60_000_000 + elapsed_us) // 60_000_000)
+    logger.info("admitted beyond burst and refill: %s", beyond)
+    assert set(beyond) <= {-1, 0}, beyond
+    assert not any([await one.degraded() for one in made])
+
+
+def _now_us(server: RedisServer) -> int:
+    with server.client() as client:
+        seconds, microseconds = client.time()
+    return int(seconds) * 1_000_000 + int(microseconds)
