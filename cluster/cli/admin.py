@@ -18,7 +18,7 @@ from rich.table import Column, Table
 
 from cluster.cli.common import JsonOption, print_json
 from cluster.cli.vault import Place, placed
-from cluster.core.effort import EFFORTS, Effort
+from cluster.core.effort import EFFORTS, MIN_REASONING_TOKENS, Effort
 from cluster.core.limits import MAX_PER_DAY, MAX_PER_MIN
 from cluster.core.request import Endpoint
 from cluster.settings import DailyTokens, RateLimits, Scopes
@@ -33,6 +33,12 @@ def _endpoints(given: list[str] | None) -> list[str] | None:
     unknown = set(given or ()) - {*get_args(Endpoint)}
     if unknown:
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: use {' or '.join(get_args(Endpoint))}")
+    return given
+
+
+def _reasoning_cap(given: int | None) -> int | None:
+    if given is not None and 0 < given < MIN_REASONING_TOKENS:
+        raise typer.BadParameter(f"{given}: use {MIN_REASONING_TOKENS} or more, or 0 for no such cap")
     return given
 
 
@@ -58,6 +64,14 @@ DefaultEffortOption = Annotated[
 ReasoningOption = Annotated[
     bool | None, typer.Option("--see-reasoning/--hide-reasoning", help="Whether the chain of thought shows.")
 ]
+ReasoningCapOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        callback=_reasoning_cap,
+        help=f"Most tokens of one chain of thought, {MIN_REASONING_TOKENS} or more. 0: no such cap.",
+    ),
+]
 LimitOption = Annotated[int | None, typer.Option(min=0, help="0: no such limit.")]
 PerMinuteOption = Annotated[int | None, typer.Option(min=0, max=MAX_PER_MIN, help="0: no such limit.")]
 PerDayOption = Annotated[int | None, typer.Option(min=0, max=MAX_PER_DAY, help="0: no such budget.")]
@@ -78,6 +92,7 @@ def set_tenant(
     max_effort: EffortOption = None,
     default_effort: DefaultEffortOption = None,
     see_reasoning: ReasoningOption = None,
+    max_reasoning_tokens: ReasoningCapOption = None,
     requests_per_min: PerMinuteOption = None,
     tokens_per_min: PerMinuteOption = None,
     concurrent: LimitOption = None,
@@ -98,7 +113,9 @@ def set_tenant(
         place.vault(),
         name,
         now=_now(),
-        scopes=Scopes(**everything, **_scopes(model, endpoint, max_effort, see_reasoning)),
+        scopes=Scopes(
+            **everything, **_scopes(model, endpoint, max_effort, see_reasoning, max_reasoning_tokens)
+        ),
         default_effort=default_effort,
         limits=_limits(requests_per_min, tokens_per_min, concurrent, daily),
         default_limits=default_limits,
@@ -139,6 +156,7 @@ def create_key(
     endpoint: EndpointsOption = None,
     max_effort: EffortOption = None,
     see_reasoning: ReasoningOption = None,
+    max_reasoning_tokens: ReasoningCapOption = None,
     expires_in_days: Annotated[
         int | None, typer.Option(min=1, show_default="it never expires", help="Days that the key is good.")
     ] = None,
@@ -163,7 +181,7 @@ def create_key(
         pepper=place.pepper(pepper_file),
         now=now,
         label=label,
-        scopes=Scopes(**_scopes(model, endpoint, max_effort, see_reasoning)),
+        scopes=Scopes(**_scopes(model, endpoint, max_effort, see_reasoning, max_reasoning_tokens)),
         limits=_limits(requests_per_min, tokens_per_min, concurrent, daily),
         expires_at=now + timedelta(days=expires_in_days) if expires_in_days else None,
     )
@@ -227,16 +245,21 @@ def revoke_key(
 
 
 def _scopes(
-    models: list[str] | None, endpoints: list[str] | None, effort: Effort | None, reasoning: bool | None
+    models: list[str] | None,
+    endpoints: list[str] | None,
+    effort: Effort | None,
+    reasoning: bool | None,
+    reasoning_cap: int | None,
 ) -> dict[str, Any]:
-    """Return the fields of `Scopes` that were given."""
+    """Return the fields of `Scopes` that were given; a cap of 0 is none."""
     given = {
         "models": tuple(models) if models else None,
         "endpoints": tuple(endpoints) if endpoints else None,
         "max_effort": effort,
         "see_reasoning": reasoning,
     }
-    return {name: value for name, value in given.items() if value is not None}
+    cap = {} if reasoning_cap is None else {"max_reasoning_tokens": reasoning_cap or None}
+    return {**{name: value for name, value in given.items() if value is not None}, **cap}
 
 
 def _limits(
@@ -311,13 +334,14 @@ def _scope_words(scopes: Scopes) -> str:
     def names(what: str, given: tuple[str, ...] | None) -> str:
         return f"all {what}" if given is None else ", ".join(given) or f"no {what}"
 
-    sees = "sees reasoning" if scopes.see_reasoning else "reasoning hidden"
+    cap = scopes.max_reasoning_tokens
     return "; ".join(
         [
             names("models", scopes.models),
             names("endpoints", scopes.endpoints),
             f"{scopes.max_effort} effort",
-            sees,
+            "sees reasoning" if scopes.see_reasoning else "reasoning hidden",
+            *([] if cap is None else [f"at most {cap} reasoning tokens"]),
         ]
     )
 

@@ -15,6 +15,9 @@ EFFORTS: tuple[Effort, ...] = get_args(Effort)
 MAPPED: dict[str, Effort] = {"none": "low", "minimal": "low", "xhigh": "high", "max": "high"}
 """OpenAI's levels that gpt-oss lacks, to the nearest one it has (Harmony refuses any fourth word)."""
 
+MIN_REASONING_TOKENS = 16
+"""Smallest cap on reasoning: with less, and with tools, gpt-oss opens one empty thought after another."""
+
 
 class EffortChoice(NamedTuple):
     """The level a request runs at, and why it may differ from what was asked."""
@@ -43,3 +46,8 @@ def choose(asked: str | None, *, default: Effort, cap: Effort = "high") -> Effor
     if EFFORTS.index(level) > EFFORTS.index(cap):
         level, reason = cap, "tenant_cap"
     return EffortChoice(asked=asked, level=level, reason=reason)
+
+
+def tightest(*caps: int | None) -> int | None:
+    """Return the smallest of some caps on reasoning, in tokens; None is no cap."""
+    return min([cap for cap in caps if cap is not None], default=None)

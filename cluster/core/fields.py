@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.core.checks import boolean, choice, decimal, integer, mapping, metadata, string, text, words
+from cluster.core.effort import MIN_REASONING_TOKENS
 from cluster.core.invalid import unrecognized
 from cluster.core.messages import CHAT_MESSAGES, INPUT_ITEMS, chat_messages, input_items
 from cluster.core.shapes import Shape, ignored, nested, one, passed, refused, take, used
@@ -74,6 +75,11 @@ _SHARED: Shape = {
     "top_p": passed(decimal(0, 1, open_low=True), "Above 0, to 1."),
     "parallel_tool_calls": passed(boolean, "gpt-oss makes one call a turn, whatever is asked."),
     "prompt_cache_key": used(string(longest=1024), "Keeps a conversation on the replica that has its cache."),
+    "thinking_token_budget": used(
+        integer(MIN_REASONING_TOKENS, MAX_OUTPUT_TOKENS),
+        "Hard cap on the tokens of one chain of thought, at least 16, lowered to that of the effort, the "
+        "tenant and the key; vLLM's field, not one of OpenAI's.",
+    ),
     "safety_identifier": ignored(_identifier, "Users are told apart by API key."),
     "user": ignored(_identifier, "Users are told apart by API key."),
     "service_tier": ignored(

@@ -46,9 +46,11 @@ class ParsedRequest(NamedTuple):
     """What the prompts of one application share, for prefix affinity: tools and developer text."""
     cache_key: str
     """``prompt_cache_key``; empty when there is none."""
+    max_reasoning_tokens: int | None
+    """The client's cap on the tokens of one chain of thought; None when it named none."""
     fields: Mapping[str, Any]
     """The fields that the engine may see, rebuilt from known members. Model, stream, stream options, effort
-    and output limit are not among them: the gateway decides those."""
+    and limits are not among them: the gateway decides those."""
     ignored: tuple[str, ...] = ()
     """Accepted fields that have no effect here, for ``x-ignored-params``."""
 
@@ -90,6 +92,7 @@ def parse_request(
         callable_tools=callable_tools(choice, tool_names),
         prefix_text=tool_text + _developer_text(checked),
         cache_key=checked.get("prompt_cache_key", ""),
+        max_reasoning_tokens=checked.get("thinking_token_budget"),
         fields=_forwarded(checked, table, tool_names),
         ignored=tuple(ignored),
     )

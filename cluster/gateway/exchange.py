@@ -61,6 +61,14 @@ class Exchange:
         """Whether the response has begun, so that its status can no longer change."""
         return self.status is not None
 
+    @property
+    def reasoning_truncated(self) -> bool:
+        """Whether the last attempt's chain of thought used up its budget; False of several choices."""
+        plan, request, usage = self.plan, self.request, self.usage
+        if plan is None or plan.max_reasoning_tokens is None or request is None or usage is None:
+            return False
+        return request.choices == 1 and usage.reasoning >= plan.max_reasoning_tokens
+
     def count_attempt(self, pool: str) -> None:
         """Begin another attempt; what an earlier one generated is wasted."""
         if self.usage is not None:

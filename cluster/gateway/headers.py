@@ -50,6 +50,8 @@ def _plan_headers(exchange: Exchange) -> list[Header]:
         (b"x-effort", plan.choice.level.encode()),
         (b"x-effort-reason", plan.choice.reason.encode()),
     ]
+    if plan.max_reasoning_tokens is not None:
+        headers.append((b"x-reasoning-budget", b"%d" % plan.max_reasoning_tokens))
     if request.model != plan.model:
         headers.append((b"x-served-model", plan.model.encode()))
     if request.ignored:

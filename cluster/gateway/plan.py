@@ -4,7 +4,7 @@ from math import ceil
 from typing import NamedTuple, cast
 
 from cluster.core.cost import CostModel
-from cluster.core.effort import EFFORTS, EffortChoice, choose
+from cluster.core.effort import EFFORTS, EffortChoice, choose, tightest
 from cluster.core.invalid import InvalidRequest, shown
 from cluster.core.limits import Limits, ceiling
 from cluster.core.request import ParsedRequest
@@ -23,6 +23,7 @@ class Plan(NamedTuple):
     max_output_tokens: int
     """Limit on output tokens of one choice, reasoning included."""
     max_reasoning_tokens: int | None
+    """Cap on the tokens of one chain of thought: tightest of the effort's, the caller's and the request's."""
     expected_output_tokens: int
     """Mean output of one choice, as far as was learned, never above its limit."""
     reserved_tokens: int
@@ -56,14 +57,16 @@ def plan(
     efforts = settings.models[model].efforts[choice.level]
     limit = min(request.max_output_tokens or efforts.max_output_tokens, efforts.max_output_tokens)
     expected = costs.estimate(model, choice.level, caller.tenant)
+    budget = tightest(efforts.max_reasoning_tokens, caller.max_reasoning_tokens, request.max_reasoning_tokens)
+    reasoning = expected.reasoning if budget is None else min(expected.reasoning, budget)
     limits = tuple([level.by_effort[choice.level] for level in caller.limits])
     return Plan(
         choice=choice,
         model=model,
         pools=settings.models[model].pools,
         max_output_tokens=limit,
-        max_reasoning_tokens=efforts.max_reasoning_tokens,
-        expected_output_tokens=min(limit, round(expected.output)),
+        max_reasoning_tokens=budget,
+        expected_output_tokens=min(limit, round(reasoning + expected.answer)),
         reserved_tokens=_reserved(
             request,
             limits,

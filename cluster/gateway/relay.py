@@ -134,12 +134,11 @@ class Relay:
                 raise answer_cut() from failure
 
     async def _whole(self, answer: EngineAnswer) -> None:
-        plan, exchange = self._plan, self._exchange
+        exchange = self._exchange
         whole = WholeAnswer(self._request.endpoint, await answer.whole())
-        exchange.usage = usage = whole.usage
-        body = whole.filtered(asked(self._request, plan))
-        budget = plan.max_reasoning_tokens
-        if budget is not None and self._request.choices == 1 and usage.reasoning >= budget:
+        exchange.usage = whole.usage
+        body = whole.filtered(asked(self._request, self._plan))
+        if exchange.reasoning_truncated:
             exchange.extra_headers.append((b"x-reasoning-truncated", b"true"))
         self._reply.whole(200, body)
 

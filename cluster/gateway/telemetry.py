@@ -111,6 +111,8 @@ class Telemetry:
                 metrics.tokens(tenant, model, effort, kind).inc(count)
         if plan is None:
             return
+        if exchange.reasoning_truncated:
+            metrics.truncated(model, effort).inc()
         metrics.e2e(model, effort).observe(e2e_s)
         if exchange.first_event_s is not None:
             metrics.ttft(model, effort).observe(exchange.first_event_s - exchange.arrived_s)
@@ -161,6 +163,7 @@ class Telemetry:
             "stream": request.stream if request else None,
             "attempts": exchange.attempts,
             "tokens": tokens,
+            "reasoning_budget": plan.max_reasoning_tokens if plan else None,
             "reserved": plan.reserved_tokens if plan and exchange.settled_tokens is not None else None,
             "settled": exchange.settled_tokens,
             "queue_ms": round(exchange.queue_s * 1000, 1),
@@ -195,6 +198,9 @@ class _Metrics:
         self.retries = counter("retries", "Second attempts at an engine", "reason")
         self.not_tried = counter("attempts_refused", "Attempts at an engine that were not made", "reason")
         self.faults = counter("harmony_faults", "Answers that broke the Harmony format", "kind")
+        self.truncated = counter(
+            "reasoning_truncated", "Chains of thought that used up their budget", *by_effort
+        )
         self.lines_lost = Counter(
             "gptoss_log_lines_lost", "Lines lost because nobody read standard output", registry=registry
         )

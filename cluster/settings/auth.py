@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from cluster.core.effort import Effort
+from cluster.core.effort import MIN_REASONING_TOKENS, Effort
 from cluster.core.request import Endpoint
 from cluster.settings.fields import ModelName, Seconds, Section, TenantName
 
@@ -26,6 +26,8 @@ class Scopes(Section):
     """Highest effort that may be asked for; a higher one is served at this one."""
     see_reasoning: bool = False
     """Whether the chain of thought may be seen."""
+    max_reasoning_tokens: Annotated[int, Field(ge=MIN_REASONING_TOKENS)] | None = None
+    """Hard cap on the tokens of one chain of thought, at any effort; None: only the effort's own."""
 
 
 class KeyDirectorySettings(Section):

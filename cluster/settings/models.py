@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cluster.core.effort import Effort
+from cluster.core.effort import MIN_REASONING_TOKENS, Effort
 from cluster.settings.fields import Count, GptOss, PoolName, Seconds, Section
 
 
@@ -24,8 +24,9 @@ class EffortSettings(Section):
 
     max_output_tokens: Count
     """Most output tokens, reasoning included; a client's larger limit is lowered to it."""
-    max_reasoning_tokens: Annotated[int, Field(ge=16)] | None = None
-    """Hard cap on reasoning tokens (at least 16: below that gpt-oss with tools loops); None: no cap."""
+    max_reasoning_tokens: Annotated[int, Field(ge=MIN_REASONING_TOKENS)] | None = None
+    """Hard cap on the tokens of one chain of thought (at least 16: below that gpt-oss with tools loops);
+    None: no cap. A tenant's, a key's or a request's own cap may be tighter, never wider."""
     expected_output_tokens: Count
     """Prior for the mean output, reasoning included, until the gateway has learned it."""
     slo: Slo

@@ -25,3 +25,5 @@ class Caller:
     """Endpoints that the key may call; None: all."""
     default_effort: Effort | None = None
     """Effort of requests that name none; None: the model's own."""
+    max_reasoning_tokens: int | None = None
+    """Cap on the tokens of one chain of thought, at any effort; None: only the effort's own."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from cluster.core.effort import EFFORTS, Effort
+from cluster.core.effort import EFFORTS, Effort, tightest
 from cluster.settings import RateLimits, Scopes, TenantName
 
 KeyId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{8}$")]
@@ -138,6 +138,7 @@ def within(scopes: Scopes, outer: Scopes) -> Scopes:
         endpoints=_both(scopes.endpoints, outer.endpoints),
         max_effort=min(scopes.max_effort, outer.max_effort, key=EFFORTS.index),
         see_reasoning=scopes.see_reasoning and outer.see_reasoning,
+        max_reasoning_tokens=tightest(scopes.max_reasoning_tokens, outer.max_reasoning_tokens),
     )
 
 

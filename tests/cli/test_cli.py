@@ -143,6 +143,23 @@ def test_a_key_is_narrowed_within_its_tenant(config: Path) -> None:
     assert "tenants set" in refused.stderr
 
 
+def test_reasoning_is_capped_by_tenant_and_key(config: Path) -> None:
+    """A key may be tighter than its tenant, not wider; 0 lifts the cap, and 1 to 15 are refused."""
+    option = "--max-reasoning-tokens"
+    run("tenants", "set", "search", option, "64", "--config", str(config))
+    run("keys", "create", "search", option, "16", "--config", str(config))
+    [key] = json.loads(run("keys", "list", "--json", "--config", str(config)).stdout)
+    assert key["scopes"]["max_reasoning_tokens"] == 16
+    refused = run("keys", "create", "search", option, "65", "--config", str(config), status=1)
+    assert "max_reasoning_tokens (65; the tenant's: 64)" in refused.stderr
+    small = run("tenants", "set", "search", option, "15", "--config", str(config), status=2)
+    assert "use 16 or more, or 0 for no such cap" in " ".join(small.stderr.replace("│", " ").split())
+    assert "64 reasoning tokens" in run("tenants", "list", "--config", str(config)).stdout
+    run("tenants", "set", "search", option, "0", "--config", str(config))
+    [tenant] = json.loads(run("tenants", "list", "--json", "--config", str(config)).stdout)
+    assert tenant["scopes"]["max_reasoning_tokens"] is None
+
+
 def test_a_tenant_is_changed_in_what_is_given(config: Path) -> None:
     """``tenants set`` keeps what it is not told; 0 lifts one limit, and all of them can be dropped."""
 
@@ -169,10 +186,11 @@ def test_every_scope_of_a_key_is_an_option(config: Path) -> None:
     """A key can be narrowed in models, endpoints, effort and what it sees, and the list tells it."""
     run("tenants", "set", "search", "--see-reasoning", "--config", str(config))
     scopes = ("--model", "gpt-oss", "--endpoint", "responses", "--max-effort", "low", "--hide-reasoning")
-    run("keys", "create", "search", *scopes, "--config", str(config))
+    run("keys", "create", "search", *scopes, "--max-reasoning-tokens", "64", "--config", str(config))
     [key] = json.loads(run("keys", "list", "--json", "--config", str(config)).stdout)
     assert key["scopes"] == {
         "models": ["gpt-oss"], "endpoints": ["responses"], "max_effort": "low", "see_reasoning": False,
+        "max_reasoning_tokens": 64,
     }  # fmt: skip
     table = " ".join(run("keys", "list", "--config", str(config)).stdout.split())
     assert key["id"] in table

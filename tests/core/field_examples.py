@@ -37,6 +37,7 @@ CHATS: list[Fields] = [
         "frequency_penalty": -2,
         "presence_penalty": 2,
         "reasoning_effort": "xhigh",
+        "thinking_token_budget": 64,
         "tools": [LOOSE_CHAT_TOOL],
         "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
         "parallel_tool_calls": True,
@@ -92,6 +93,7 @@ RESPONSES: list[Fields] = [
         "temperature": 0.5,
         "top_p": 0.5,
         "max_output_tokens": 5,
+        "thinking_token_budget": 64,
         "max_tool_calls": 3,
         "reasoning": {
             "effort": "max",

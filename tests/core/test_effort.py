@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from cluster.core.effort import EFFORTS, MAPPED, Effort, EffortChoice, EffortReason, choose
+from cluster.core.effort import EFFORTS, MAPPED, Effort, EffortChoice, EffortReason, choose, tightest
 from cluster.core.fields import EFFORT_WORDS
 
 
@@ -45,3 +45,11 @@ def test_every_word_of_openai_is_served() -> None:
 def test_levels_are_ordered() -> None:
     """Levels run from the lowest to the highest, as caps compare them."""
     assert get_args(Effort) == EFFORTS == ("low", "medium", "high")
+
+
+@pytest.mark.parametrize(
+    ("caps", "tight"), [((), None), ((None, None), None), ((None, 64, 16), 16), ((64, None), 64)]
+)
+def test_the_tightest_cap_holds(caps: tuple[int | None, ...], tight: int | None) -> None:
+    """Of caps on reasoning the smallest one; where none is set, none."""
+    assert tightest(*caps) == tight

@@ -44,6 +44,7 @@ BODY = {"chat": chat, "responses": response}
 
 OURS: dict[Endpoint, set[str]] = {
     "chat": {
+        "thinking_token_budget",
         "messages[role=assistant].reasoning",
         "messages[role=assistant].reasoning_content",
         "messages[role=assistant].annotations",
@@ -60,6 +61,7 @@ OURS: dict[Endpoint, set[str]] = {
         ),
     },
     "responses": {
+        "thinking_token_budget",
         *(
             f"input[type=message].content[type=text]{member}"
             for member in ("", ".type", ".text", ".prompt_cache_breakpoint")
@@ -67,7 +69,7 @@ OURS: dict[Endpoint, set[str]] = {
         "input[type=message].content[type=input_audio]",
     },
 }
-"""What the tables know and OpenAI's types do not: repeated from answers, or refused with a better reason."""
+"""What the tables know and OpenAI's types do not: vLLM's, repeated from answers, or better refused."""
 
 UNSERVED: dict[Endpoint, set[tuple[str, str]]] = {
     "chat": set(),

@@ -98,7 +98,6 @@ VLLM_ONLY = (
     "min_p",
     "repetition_penalty",
     "include_reasoning",
-    "thinking_token_budget",
     "echo",
     "add_generation_prompt",
     "continue_final_message",

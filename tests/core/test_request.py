@@ -45,6 +45,7 @@ def test_a_full_chat() -> None:
             stream_options={"include_usage": True},
             reasoning_effort="xhigh",
             max_completion_tokens=99,
+            thinking_token_budget=64,
             n=2,
             temperature=0,
             seed=7,
@@ -55,6 +56,7 @@ def test_a_full_chat() -> None:
     )
     assert (request.stream, request.include_usage, request.effort_asked) == (True, True, "xhigh")
     assert (request.max_output_tokens, request.choices, request.cache_key) == (99, 2, "thread-1")
+    assert request.max_reasoning_tokens == 64
     assert request.callable_tools == {"get_weather"}
     assert request.fields == {
         "messages": [USER],
@@ -75,6 +77,7 @@ def test_a_full_response() -> None:
             instructions="Be brief.",
             reasoning={"effort": "low", "summary": "auto"},
             max_output_tokens=99,
+            thinking_token_budget=16,
             text=text,
             tools=[RESPONSE_TOOL],
             tool_choice={"type": "function", "name": "get_weather"},
@@ -83,7 +86,7 @@ def test_a_full_response() -> None:
         ),
     )
     assert (request.stream, request.include_usage, request.effort_asked) == (False, True, "low")
-    assert (request.max_output_tokens, request.choices) == (99, 1)
+    assert (request.max_output_tokens, request.choices, request.max_reasoning_tokens) == (99, 1, 16)
     assert request.fields == {
         "input": "Hi",
         "instructions": "Be brief.",

@@ -33,6 +33,23 @@ SCALARS: list[Row] = [
         "max_output_tokens",
         "integer_above_max_value",
     ),
+    row(
+        "budget-small",
+        "chat",
+        {"thinking_token_budget": 15},
+        "thinking_token_budget",
+        "integer_below_min_value",
+    ),
+    row(
+        "budget-none",
+        "responses",
+        {"thinking_token_budget": -1},
+        "thinking_token_budget",
+        "integer_below_min_value",
+    ),
+    row(
+        "budget-string", "responses", {"thinking_token_budget": "64"}, "thinking_token_budget", "invalid_type"
+    ),
     row("max-tokens-string", "chat", {"max_tokens": "16"}, "max_tokens", "invalid_type"),
     row("max-tokens-boolean", "chat", {"max_tokens": True}, "max_tokens", "invalid_type"),
     row("max-tokens-decimal", "chat", {"max_tokens": 1000.0}, "max_tokens", "invalid_type"),

@@ -7,7 +7,7 @@ import pytest
 from cluster.gateway.headers import go_duration
 from cluster.settings import RateLimits
 from tests.gateway.conftest import KEY, NARROW, World, caller, chat_body
-from tests.gateway.upstream import chat_usage, completion, respond
+from tests.gateway.upstream import chat_usage, completion, respond, response, response_item
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
@@ -88,8 +88,42 @@ async def test_a_cut_chain_of_thought_is_told(world: World) -> None:
     answer = {**completion(), "usage": chat_usage(reasoning=64, answer=4)}
     world.upstream.then(respond(200, answer))
     async with world.post(chat_body(reasoning_effort="high")) as response:
+        assert response.headers["x-reasoning-budget"] == "64"
         assert response.headers["x-reasoning-truncated"] == "true"
     assert world.upstream.requests[0].body["thinking_token_budget"] == 64
+
+
+@pytest.mark.parametrize(
+    ("effort", "budget"),
+    [
+        pytest.param("high", "64", id="a budget that was not used up"),
+        pytest.param("low", None, id="no budget"),
+    ],
+)
+async def test_a_whole_chain_of_thought_is_not_told_as_cut(
+    world: World, effort: str, budget: str | None
+) -> None:
+    """The budget itself is told wherever there is one."""
+    answer = {**completion(), "usage": chat_usage(reasoning=63, answer=4)}
+    world.upstream.then(respond(200, answer))
+    async with world.post(chat_body(reasoning_effort=effort)) as response:
+        assert response.headers.get("x-reasoning-budget") == budget
+        assert "x-reasoning-truncated" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+async def test_a_request_may_tighten_its_budget(world: World, path: str) -> None:
+    """On both endpoints; the engine is told the tightest, and so is the client."""
+    chat = "chat" in path
+    body = chat_body(reasoning_effort="high")
+    if not chat:
+        body = {"model": "gpt-oss-120b", "input": "Hi", "reasoning": {"effort": "high"}}
+    world.upstream.then(respond(200, completion() if chat else response(response_item("msg_1", "Hello"))))
+    for own, budget in ((16, 16), (5000, 64)):
+        async with world.post({**body, "thinking_token_budget": own}, path=path) as answer:
+            assert answer.status == 200
+            assert answer.headers["x-reasoning-budget"] == str(budget)
+        assert world.upstream.requests[-1].body["thinking_token_budget"] == budget
 
 
 async def test_a_refused_request_is_told_when_to_come_back(world: World) -> None:

@@ -59,6 +59,37 @@ def test_the_expected_output_is_that_of_one_choice(changes: dict[str, Any], outp
     assert planned(chat_body(**changes)).expected_output_tokens == output
 
 
+@pytest.mark.parametrize(
+    ("effort", "tenants", "requests", "budget"),
+    [
+        pytest.param("high", None, None, 64, id="the effort's"),
+        pytest.param("high", 32, None, 32, id="the tenant's"),
+        pytest.param("high", 32, 16, 16, id="the request's"),
+        pytest.param("high", None, 5000, 64, id="a request is never wider than its effort"),
+        pytest.param("high", 100, 5000, 64, id="nor is a tenant"),
+        pytest.param("low", 32, 5000, 32, id="a request is never wider than its tenant"),
+        pytest.param("low", None, 5000, 5000, id="without policy the request's own"),
+        pytest.param("low", None, None, None, id="no cap at all"),
+    ],
+)
+def test_the_tightest_reasoning_budget_holds(
+    effort: str, tenants: int | None, requests: int | None, budget: int | None
+) -> None:
+    """Of the effort's, the caller's and the request's."""
+    body = chat_body(reasoning_effort=effort, **({"thinking_token_budget": requests} if requests else {}))
+    assert planned(body, who={"max_reasoning_tokens": tenants}).max_reasoning_tokens == budget
+
+
+def test_a_budget_bounds_what_is_expected() -> None:
+    """Of the reasoning, and of nothing else."""
+    costs = cost_model(settings())
+    for _ in range(500):
+        costs.observe("gpt-oss-120b", "medium", "acme", reasoning=100, answer=20, cut=False)
+    whole, cut = planned(costs=costs), planned(chat_body(thinking_token_budget=16), costs=costs)
+    assert whole.expected_output_tokens == pytest.approx(120, rel=0.1)
+    assert cut.expected_output_tokens == pytest.approx(36, rel=0.1)
+
+
 def test_the_expected_output_is_learned() -> None:
     """For the caller's tenant, model and effort; of another tenant's it is the best guess so far."""
     costs = learned(20)

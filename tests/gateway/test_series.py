@@ -4,7 +4,7 @@ import io
 import json
 from functools import cache
 from itertools import cycle, product
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cluster.core.accounting import Outcome, Usage
 from cluster.core.effort import EFFORTS
 from cluster.core.limits import LimitName, Refusal
-from cluster.core.request import parse_request
+from cluster.core.request import ParsedRequest, parse_request
 from cluster.gateway.http_errors import FaultKind, NotTried, RetryReason
 from cluster.gateway.logs import LineWriter, Log
 from cluster.gateway.plan import Plan, cost_model, plan
@@ -23,6 +23,7 @@ from tests.gateway import contract_document as contract
 from tests.gateway.conftest import caller, chat_body, settings
 
 ISSUERS = ("corp", "partner")
+BUDGET = 16
 
 
 @cache
@@ -30,10 +31,14 @@ def plans() -> tuple[Plan, ...]:
     """Return what a request may run as: each model at each effort."""
     found = []
     for model, effort in product(get_args(GptOss), EFFORTS):
-        body = json.dumps(chat_body(model=model, reasoning_effort=effort)).encode()
-        request = parse_request("chat", body, content_type="application/json", content_encoding=None)
-        found.append(plan(settings(), cost_model(settings()), caller(), request, now_epoch_s=0))
+        asked = request(model=model, reasoning_effort=effort, thinking_token_budget=BUDGET)
+        found.append(plan(settings(), cost_model(settings()), caller(), asked, now_epoch_s=0))
     return tuple(found)
+
+
+def request(**changes: Any) -> ParsedRequest:
+    """Return a chat request."""
+    return parse_request("chat", json.dumps(chat_body(**changes)).encode(), content_type="application/json")
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +57,7 @@ def crowded() -> str:
         telemetry.watch_issuer(issuer, lambda: 1.0)
     for one in plans():
         telemetry.in_flight(one).inc()
+    asked = request()
     tenants = [None, *(f"team-{number}" for number in range(MAX_TENANTS + 20))]
     for tenant, decided, outcome in product(tenants, (None, *plans()), Outcome):
         if tenant is None and decided is not None:
@@ -60,7 +66,8 @@ def crowded() -> str:
         exchange.caller = None if tenant is None else caller(tenant=tenant)
         exchange.plan, exchange.outcome, exchange.status = decided, outcome, 200
         if decided is not None:
-            exchange.usage = Usage(prompt=9, cached=4, reasoning=5, answer=3)
+            exchange.request = asked
+            exchange.usage = Usage(prompt=9, cached=4, reasoning=BUDGET, answer=3)
             exchange.first_event_s = exchange.first_answer_s = exchange.last_write_s = 1.0
         telemetry.close(exchange)
     for limit, not_tried in zip(get_args(LimitName), cycle(get_args(NotTried)), strict=False):

@@ -51,6 +51,32 @@ async def test_a_request_is_counted_once(world: World) -> None:
     assert world.metric(f"gptoss_in_flight{{{LABELS}}}") == 0
 
 
+@pytest.mark.parametrize(
+    ("reasoning", "changes", "counted"),
+    [
+        pytest.param(64, {}, 1, id="used up"),
+        pytest.param(63, {}, 0, id="not used up"),
+        pytest.param(64, {"n": 2}, 0, id="several choices, of which the sum is told"),
+        pytest.param(64, {"reasoning_effort": "low"}, 0, id="no budget"),
+    ],
+)
+async def test_a_streams_cut_chain_of_thought_is_counted(
+    world: World, reasoning: int, changes: dict[str, Any], counted: int
+) -> None:
+    """The head of a stream tells the budget alone; its usage, and the metric, tell that it was used up."""
+    ends = [chunk({}, finish="stop", index=index) for index in range(changes.get("n", 1))]
+    usage = usage_chunk(reasoning=reasoning)
+    world.upstream.then(stream(ROLE, chunk({"content": "a"}), *ends, usage, DONE))
+    async with world.post(chat_body(**{"stream": True, "reasoning_effort": "high", **changes})) as response:
+        await response.read()
+        budget = response.headers.get("x-reasoning-budget")
+        assert "x-reasoning-truncated" not in response.headers
+    line = await world.usage()
+    assert line["outcome"] == "completed"
+    assert str(line["reasoning_budget"]) == str(budget)
+    assert world.metric('gptoss_reasoning_truncated_total{effort="high",model="gpt-oss-120b"}') == counted
+
+
 async def test_the_usage_line_has_every_field(world: World) -> None:
     """One line of JSON per request, with the contract's fields and no others."""
     world.upstream.then(good_stream())

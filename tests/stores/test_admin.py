@@ -125,6 +125,12 @@ def test_a_new_key_is_stored_hashed(vault: Vault) -> None:
         pytest.param(Scopes(max_effort="low"), Scopes(max_effort="high"), "max_effort", id="effort"),
         pytest.param(Scopes(), Scopes(see_reasoning=True), "see_reasoning", id="reasoning"),
         pytest.param(
+            Scopes(max_reasoning_tokens=64),
+            Scopes(max_reasoning_tokens=65),
+            "max_reasoning_tokens",
+            id="reasoning tokens",
+        ),
+        pytest.param(
             Scopes(models=("gpt-oss-20b",)),
             Scopes(models=("gpt-oss-20b", "gpt-oss-120b")),
             "models",

@@ -169,6 +169,21 @@ def test_a_narrowed_tenant_narrows_its_keys(vault: MemoryVault, keys: KeyIndex) 
     assert caller.models == frozenset({"gpt-oss-20b"})
 
 
+@pytest.mark.parametrize(
+    ("tenants", "keys_own", "held"), [(None, None, None), (64, None, 64), (64, 32, 32), (None, 32, 32)]
+)
+def test_a_cap_on_reasoning_is_the_tenants_or_the_keys(
+    vault: MemoryVault, keys: KeyIndex, tenants: int | None, keys_own: int | None, held: int | None
+) -> None:
+    """The tightest; a key without one follows its tenant."""
+    admin.set_tenant(vault, "ads", now=NOON, scopes=Scopes(max_reasoning_tokens=tenants))
+    made = create(vault, scopes=Scopes(max_reasoning_tokens=keys_own))
+    keys.update(vault.read())
+    caller = keys.find(made.key)
+    assert caller is not None
+    assert caller.max_reasoning_tokens == held
+
+
 def test_wrong_tokens_find_nobody(vault: MemoryVault, keys: KeyIndex) -> None:
     """Unknown, malformed and revoked keys, and a right id with another secret, find nobody."""
     good, revoked = create(vault), create(vault)
