@@ -21,6 +21,7 @@ from cluster.cli.vault import Place, placed
 from cluster.core.effort import EFFORTS, MIN_REASONING_TOKENS, Effort
 from cluster.core.limits import MAX_PER_DAY, MAX_PER_MIN
 from cluster.core.request import Endpoint
+from cluster.core.tier import Tier
 from cluster.settings import DailyTokens, RateLimits, Scopes
 from cluster.stores import admin
 from cluster.stores.records import KeyRecord, TenantRecord, live_secrets, within
@@ -61,6 +62,9 @@ DefaultEffortOption = Annotated[
     Literal["low", "medium", "high", "model"] | None,
     typer.Option(help="Effort of requests that name none; model: the model's own again."),
 ]
+TierOption = Annotated[
+    Tier | None, typer.Option(help="Highest service tier, and that of requests that name none.")
+]
 ReasoningOption = Annotated[
     bool | None, typer.Option("--see-reasoning/--hide-reasoning", help="Whether the chain of thought shows.")
 ]
@@ -93,6 +97,7 @@ def set_tenant(
     default_effort: DefaultEffortOption = None,
     see_reasoning: ReasoningOption = None,
     max_reasoning_tokens: ReasoningCapOption = None,
+    service_tier: TierOption = None,
     requests_per_min: PerMinuteOption = None,
     tokens_per_min: PerMinuteOption = None,
     concurrent: LimitOption = None,
@@ -114,7 +119,8 @@ def set_tenant(
         name,
         now=_now(),
         scopes=Scopes(
-            **everything, **_scopes(model, endpoint, max_effort, see_reasoning, max_reasoning_tokens)
+            **everything,
+            **_scopes(model, endpoint, max_effort, see_reasoning, max_reasoning_tokens, service_tier),
         ),
         default_effort=default_effort,
         limits=_limits(requests_per_min, tokens_per_min, concurrent, daily),
@@ -157,6 +163,7 @@ def create_key(
     max_effort: EffortOption = None,
     see_reasoning: ReasoningOption = None,
     max_reasoning_tokens: ReasoningCapOption = None,
+    service_tier: TierOption = None,
     expires_in_days: Annotated[
         int | None, typer.Option(min=1, show_default="it never expires", help="Days that the key is good.")
     ] = None,
@@ -181,7 +188,9 @@ def create_key(
         pepper=place.pepper(pepper_file),
         now=now,
         label=label,
-        scopes=Scopes(**_scopes(model, endpoint, max_effort, see_reasoning, max_reasoning_tokens)),
+        scopes=Scopes(
+            **_scopes(model, endpoint, max_effort, see_reasoning, max_reasoning_tokens, service_tier)
+        ),
         limits=_limits(requests_per_min, tokens_per_min, concurrent, daily),
         expires_at=now + timedelta(days=expires_in_days) if expires_in_days else None,
     )
@@ -250,6 +259,7 @@ def _scopes(
     effort: Effort | None,
     reasoning: bool | None,
     reasoning_cap: int | None,
+    tier: Tier | None,
 ) -> dict[str, Any]:
     """Return the fields of `Scopes` that were given; a cap of 0 is none."""
     given = {
@@ -257,6 +267,7 @@ def _scopes(
         "endpoints": tuple(endpoints) if endpoints else None,
         "max_effort": effort,
         "see_reasoning": reasoning,
+        "service_tier": tier,
     }
     cap = {} if reasoning_cap is None else {"max_reasoning_tokens": reasoning_cap or None}
     return {**{name: value for name, value in given.items() if value is not None}, **cap}
@@ -342,6 +353,7 @@ def _scope_words(scopes: Scopes) -> str:
             f"{scopes.max_effort} effort",
             "sees reasoning" if scopes.see_reasoning else "reasoning hidden",
             *([] if cap is None else [f"at most {cap} reasoning tokens"]),
+            f"{scopes.service_tier} tier",
         ]
     )
 

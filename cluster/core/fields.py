@@ -13,6 +13,7 @@ from cluster.core.effort import MIN_REASONING_TOKENS
 from cluster.core.invalid import unrecognized
 from cluster.core.messages import CHAT_MESSAGES, INPUT_ITEMS, chat_messages, input_items
 from cluster.core.shapes import Shape, ignored, nested, one, passed, refused, take, used
+from cluster.core.tier import ASKABLE
 from cluster.core.tools import (
     CHAT_CHOICE,
     CHAT_FORMAT,
@@ -82,12 +83,7 @@ _SHARED: Shape = {
     ),
     "safety_identifier": ignored(_identifier, "Users are told apart by API key."),
     "user": ignored(_identifier, "Users are told apart by API key."),
-    "service_tier": ignored(
-        choice("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"),
-        "Requests are ordered by effort and deadline.",
-        "auto",
-        "default",
-    ),
+    "service_tier": used(choice(*ASKABLE), "`flex` yields; more than the caller's own tier is not given."),
     "store": ignored(boolean, "Nothing is stored; an answer says false.", False),
     "prompt_cache_options": ignored(mapping, _CACHE),
     "prompt_cache_retention": ignored(choice("in_memory", "24h"), _CACHE),

@@ -48,6 +48,8 @@ class ParsedRequest(NamedTuple):
     """``prompt_cache_key``; empty when there is none."""
     max_reasoning_tokens: int | None
     """The client's cap on the tokens of one chain of thought; None when it named none."""
+    tier_asked: str | None
+    """``service_tier``; None when the client named none."""
     fields: Mapping[str, Any]
     """The fields that the engine may see, rebuilt from known members. Model, stream, stream options, effort
     and limits are not among them: the gateway decides those."""
@@ -93,6 +95,7 @@ def parse_request(
         prefix_text=tool_text + _developer_text(checked),
         cache_key=checked.get("prompt_cache_key", ""),
         max_reasoning_tokens=checked.get("thinking_token_budget"),
+        tier_asked=checked.get("service_tier"),
         fields=_forwarded(checked, table, tool_names),
         ignored=tuple(ignored),
     )

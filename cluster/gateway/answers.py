@@ -79,7 +79,7 @@ def response_object(response: dict[str, Any], asked: Asked) -> dict[str, Any]:
     """
     for item in response.get("output") or []:
         refuse_unknown_item(item, asked.tools)
-    kept = openai_form.response(response)
+    kept = openai_form.response(response, asked.tier)
     if not asked.see_reasoning:
         kept["output"] = [item for item in kept["output"] if item.get("type") != "reasoning"]
     for item in kept["output"]:
@@ -104,7 +104,7 @@ def _says(item: dict[str, Any]) -> bool:
 def _chat(data: dict[str, Any], asked: Asked) -> dict[str, Any]:
     for choice in data["choices"]:
         refuse_aborted_choice(choice, data["usage"], asked)
-    answer = openai_form.completion(data)
+    answer = openai_form.completion(data, asked.tier)
     for choice in answer["choices"]:
         if not asked.see_reasoning:
             choice["message"].pop("reasoning", None)

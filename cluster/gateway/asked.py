@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from cluster.core.request import ParsedRequest
+from cluster.core.tier import Tier
 from cluster.gateway.plan import Plan
 
 
@@ -17,6 +18,8 @@ class Asked(NamedTuple):
     """Limit on output tokens of one choice."""
     tools: frozenset[str]
     """Names of the tools that may be called."""
+    tier: Tier = "default"
+    """What the answer tells as its ``service_tier``."""
 
 
 def asked(request: ParsedRequest, plan: Plan) -> Asked:
@@ -27,4 +30,5 @@ def asked(request: ParsedRequest, plan: Plan) -> Asked:
         choices=request.choices,
         max_output_tokens=plan.max_output_tokens,
         tools=request.callable_tools,
+        tier=plan.tier,
     )

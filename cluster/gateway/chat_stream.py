@@ -25,6 +25,7 @@ class ChatStream(StreamFilter):
     def __init__(self, asked: Asked) -> None:
         super().__init__()
         self._asked, self._ends = asked, ChatEnds(asked)
+        self._tier_told = False
         self._before, self._after, self._end = b"", b"", b""
         """What stood around the text of the last plain event, and its end as the client gets it."""
 
@@ -111,6 +112,8 @@ class ChatStream(StreamFilter):
             says |= self._read(choice, delta)
         if changed and not says and not any(choice.get("delta") for choice in choices):
             return
+        if not self._tier_told:  # once is enough: clients keep what any chunk tells
+            data["service_tier"], self._tier_told, changed = self._asked.tier, True, True
         self._emit(data_event(data) if changed else event, hold=self._suspect or not says)
 
     def _drop_usage(self, data: dict[str, Any]) -> bool:

@@ -9,6 +9,8 @@ import hashlib
 from functools import lru_cache
 from typing import Any
 
+from cluster.core.tier import Tier
+
 _COMPLETION = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint")
 _CHOICE = ("index", "message", "finish_reason", "logprobs")
 _MESSAGE = ("role", "content", "refusal", "annotations", "tool_calls", "reasoning")
@@ -44,9 +46,9 @@ _EVENTS = {f"response.reasoning_part.{what}": f"response.content_part.{what}" fo
 _PARTS = {"output_text": ("type", "text", "annotations", "logprobs"), "reasoning_text": ("type", "text")}
 
 
-def completion(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a chat completion. Raises ``KeyError`` or ``TypeError`` for what is none."""
-    kept = _keep(data, _COMPLETION) | {"service_tier": "default"}
+def completion(data: dict[str, Any], tier: Tier) -> dict[str, Any]:
+    """Return a chat completion of ``tier``. Raises ``KeyError`` or ``TypeError`` for what is none."""
+    kept = _keep(data, _COMPLETION) | {"service_tier": tier}
     kept["choices"] = [_choice(choice) for choice in data["choices"]]
     if "usage" in kept:
         kept["usage"] = chat_usage(kept["usage"])
@@ -91,9 +93,9 @@ def chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def response(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a Responses object; it says that nothing was stored, which vLLM leaves out."""
-    kept = _keep(data, _RESPONSE) | {"service_tier": "default", "store": False}
+def response(data: dict[str, Any], tier: Tier) -> dict[str, Any]:
+    """Return a Responses object of ``tier``; it says that nothing was stored, which vLLM leaves out."""
+    kept = _keep(data, _RESPONSE) | {"service_tier": tier, "store": False}
     kept.setdefault("error", None)
     kept["output"] = [item(one) for one in data.get("output") or []]
     kept["tools"] = [_keep(tool, _TOOL) for tool in data.get("tools") or []]

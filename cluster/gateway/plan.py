@@ -8,9 +8,11 @@ from cluster.core.effort import EFFORTS, EffortChoice, choose, tightest
 from cluster.core.invalid import InvalidRequest, shown
 from cluster.core.limits import Limits, ceiling
 from cluster.core.request import ParsedRequest
+from cluster.core.tier import TIERS, Tier
+from cluster.core.tier import choose as choose_tier
 from cluster.gateway.http_errors import BadRequest, NotAllowed
 from cluster.gateway.ports import Caller
-from cluster.settings import GptOss, ModelSettings, Settings
+from cluster.settings import GptOss, ModelSettings, Settings, TierSettings
 
 
 class Plan(NamedTuple):
@@ -28,11 +30,20 @@ class Plan(NamedTuple):
     """Mean output of one choice, as far as was learned, never above its limit."""
     reserved_tokens: int
     """Prompt estimate, and output that all choices will hardly exceed."""
+    tier: Tier
+    """What yields to what; the answer tells it as its ``service_tier``."""
     deadline_ms: int
-    """Epoch milliseconds by which the first token is due."""
+    """Epoch milliseconds by which the first token is due: what waits for longer is late."""
+    priority_ms: int
+    """What all queues are ordered by, lowest first: the deadline, or before it by right of the tier."""
     limits: tuple[Limits, ...]
     """The tenant's limits and the key's own, with the day's budget of this effort."""
     see_reasoning: bool
+
+    @property
+    def value(self) -> int:
+        """What the request is worth where not all can be served: the lowest is given up first."""
+        return TIERS.index(self.tier)
 
 
 def cost_model(settings: Settings) -> CostModel:
@@ -60,6 +71,8 @@ def plan(
     budget = tightest(efforts.max_reasoning_tokens, caller.max_reasoning_tokens, request.max_reasoning_tokens)
     reasoning = expected.reasoning if budget is None else min(expected.reasoning, budget)
     limits = tuple([level.by_effort[choice.level] for level in caller.limits])
+    tier = choose_tier(request.tier_asked, own=caller.tier)
+    deadline_ms, priority_ms = _due(settings.tiers, tier, now_epoch_s + efforts.slo.wait_s)
     return Plan(
         choice=choice,
         model=model,
@@ -73,10 +86,21 @@ def plan(
             likely=min(limit, ceil(expected.p95)),
             prior=min(limit, efforts.expected_output_tokens),
         ),
-        deadline_ms=int((now_epoch_s + efforts.slo.wait_s) * 1000),
+        tier=tier,
+        deadline_ms=deadline_ms,
+        priority_ms=priority_ms,
         limits=limits,
         see_reasoning=caller.see_reasoning,
     )
+
+
+def _due(shifts: TierSettings, tier: Tier, objective_s: float) -> tuple[int, int]:
+    """Return deadline and priority of what its effort wants at ``objective_s``, in seconds of the epoch."""
+    deadline_ms = int(objective_s * 1000)
+    if tier == "flex":
+        deadline_ms += int(shifts.flex_later_s * 1000)
+    earlier_ms = int(shifts.priority_earlier_s * 1000) if tier == "priority" else 0
+    return deadline_ms, deadline_ms - earlier_ms
 
 
 def unknown_model(name: str) -> InvalidRequest:

@@ -120,7 +120,7 @@ class Relay:
         self._exchange.count_attempt(pool)
         hint = route_hint(request, plan, salt=self._salt, attempt=attempt, avoid=avoid)
         headers = engine_headers(
-            request_id=self._exchange.request_id, attempt=attempt, deadline_ms=plan.deadline_ms, hint=hint
+            request_id=self._exchange.request_id, attempt=attempt, priority_ms=plan.priority_ms, hint=hint
         )
         async with settings.engines.post(pool, request.endpoint, self._body, headers) as answer:
             self._exchange.replica = answer.replica

@@ -158,6 +158,7 @@ class Telemetry:
             "effort_asked": plan.choice.asked if plan else None,
             "effort": plan.choice.level if plan else None,
             "effort_reason": plan.choice.reason if plan else None,
+            "service_tier": plan.tier if plan else None,
             "outcome": outcome.value,
             "status": status,
             "stream": request.stream if request else None,

@@ -61,11 +61,11 @@ def route_hint(request: ParsedRequest, plan: Plan, *, salt: str, attempt: int, a
     )
 
 
-def engine_headers(*, request_id: str, attempt: int, deadline_ms: int, hint: str) -> dict[str, str]:
+def engine_headers(*, request_id: str, attempt: int, priority_ms: int, hint: str) -> dict[str, str]:
     """Return the headers of one attempt, less the engine key."""
     return {
         "content-type": "application/json",
         REQUEST_ID_HEADER: f"{request_id}-{attempt}",
-        PRIORITY_HEADER: str(deadline_ms),
+        PRIORITY_HEADER: str(priority_ms),
         HINT_HEADER: hint,
     }

@@ -29,7 +29,7 @@ from cluster.settings.document import (
 from cluster.settings.fields import GptOss, TenantName
 from cluster.settings.gateway import HttpSettings, LoggingSettings, StreamSettings
 from cluster.settings.limits import DailyTokens, LimitSettings, RateLimits, RedisSettings
-from cluster.settings.models import ModelSettings
+from cluster.settings.models import ModelSettings, TierSettings
 from cluster.settings.serving import PoolSettings, Replicas, RoutingSettings, SimulatedEngine
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "SimulatedEngine",
     "StreamSettings",
     "TenantName",
+    "TierSettings",
     "find_path",
     "load",
     "parse",

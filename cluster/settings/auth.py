@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from cluster.core.effort import MIN_REASONING_TOKENS, Effort
 from cluster.core.request import Endpoint
+from cluster.core.tier import Tier
 from cluster.settings.fields import ModelName, Seconds, Section, TenantName
 
 JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
@@ -28,6 +29,9 @@ class Scopes(Section):
     """Whether the chain of thought may be seen."""
     max_reasoning_tokens: Annotated[int, Field(ge=MIN_REASONING_TOKENS)] | None = None
     """Hard cap on the tokens of one chain of thought, at any effort; None: only the effort's own."""
+    service_tier: Tier = "default"
+    """Highest service tier, and that of requests that name none: ``flex`` yields to the rest, ``priority``
+    goes before it."""
 
 
 class KeyDirectorySettings(Section):

@@ -13,7 +13,7 @@ from cluster.settings.auth import AuthSettings
 from cluster.settings.fields import GptOss, ModelName, Section
 from cluster.settings.gateway import GatewaySettings, LoggingSettings
 from cluster.settings.limits import LimitSettings
-from cluster.settings.models import Alias, ModelSettings
+from cluster.settings.models import Alias, ModelSettings, TierSettings
 from cluster.settings.serving import ServingSettings
 
 DEFAULT_PATH = Path("/etc/gpt-oss-cluster/config.yaml")
@@ -37,6 +37,8 @@ class Settings(Section):
     """Models by the name that clients use."""
     aliases: dict[ModelName, Alias] = Field(default={})
     """Further names, each standing for a model at each effort."""
+    tiers: TierSettings = TierSettings()
+    """How service tiers shift deadlines."""
     limits: LimitSettings = LimitSettings()
     """Rate limits."""
     auth: AuthSettings

@@ -12,7 +12,8 @@ class Slo(Section):
     """What users of one effort may expect."""
 
     wait_s: Seconds
-    """Seconds until the first token; arrival plus this is the request's deadline, which is its priority."""
+    """Seconds until the first token; arrival plus this is the request's deadline, which orders all queues.
+    The service tier shifts it: see ``tiers``."""
     inter_token_ms: Seconds | None = None
     """Milliseconds between tokens; None: no objective."""
     total_s: Seconds | None = None
@@ -64,6 +65,19 @@ class ModelSettings(Section):
     """Effort when a request names none."""
     efforts: Efforts = Efforts()
     """Limits and objectives by effort."""
+
+
+class TierSettings(Section):
+    """How service tiers shift deadlines.
+
+    All queues serve the earliest first, so a shift is also the longest time by which a request can have come
+    later and still overtake one of another tier.
+    """
+
+    flex_later_s: Seconds = 60
+    """Seconds by which a ``flex`` request is due later, and so may wait longer, than its effort says."""
+    priority_earlier_s: Seconds = 5
+    """Seconds by which a ``priority`` request goes before what is due when it is; it may wait as long."""
 
 
 class Alias(Section):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cluster.core.effort import Effort
 from cluster.core.request import Endpoint
+from cluster.core.tier import Tier
 from cluster.settings import RateLimits
 
 
@@ -27,3 +28,5 @@ class Caller:
     """Effort of requests that name none; None: the model's own."""
     max_reasoning_tokens: int | None = None
     """Cap on the tokens of one chain of thought, at any effort; None: only the effort's own."""
+    tier: Tier = "default"
+    """Highest service tier of its requests, and that of those that name none."""

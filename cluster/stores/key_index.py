@@ -209,6 +209,7 @@ def _caller(tenant: TenantRecord, identity: str, own: Scopes, limits: tuple[Rate
         endpoints=None if scopes.endpoints is None else frozenset(scopes.endpoints),
         default_effort=tenant.default_effort,
         max_reasoning_tokens=scopes.max_reasoning_tokens,
+        tier=scopes.service_tier,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from cluster.core.effort import EFFORTS, Effort, tightest
+from cluster.core.tier import lower
 from cluster.settings import RateLimits, Scopes, TenantName
 
 KeyId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{8}$")]
@@ -19,7 +20,7 @@ Entries = Mapping[str, bytes]
 """Records as they are stored, by entry name: ``tenant.<name>.json`` and ``key.<id>.json``."""
 Item = TypeVar("Item")
 Section = TypeVar("Section", Scopes, RateLimits)
-AS_ITS_TENANT = Scopes(see_reasoning=True)
+AS_ITS_TENANT = Scopes(see_reasoning=True, service_tier="priority")
 """Scopes that go as far as any tenant's: within them, whatever the tenant may."""
 
 
@@ -139,6 +140,7 @@ def within(scopes: Scopes, outer: Scopes) -> Scopes:
         max_effort=min(scopes.max_effort, outer.max_effort, key=EFFORTS.index),
         see_reasoning=scopes.see_reasoning and outer.see_reasoning,
         max_reasoning_tokens=tightest(scopes.max_reasoning_tokens, outer.max_reasoning_tokens),
+        service_tier=lower(scopes.service_tier, outer.service_tier),
     )
 
 

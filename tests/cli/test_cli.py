@@ -185,12 +185,13 @@ def test_a_tenant_is_changed_in_what_is_given(config: Path) -> None:
 def test_every_scope_of_a_key_is_an_option(config: Path) -> None:
     """A key can be narrowed in models, endpoints, effort and what it sees, and the list tells it."""
     run("tenants", "set", "search", "--see-reasoning", "--config", str(config))
-    scopes = ("--model", "gpt-oss", "--endpoint", "responses", "--max-effort", "low", "--hide-reasoning")
-    run("keys", "create", "search", *scopes, "--max-reasoning-tokens", "64", "--config", str(config))
+    scopes: tuple[str, ...] = ("--model", "gpt-oss", "--endpoint", "responses", "--max-effort", "low")
+    scopes += ("--hide-reasoning", "--max-reasoning-tokens", "64", "--service-tier", "flex")
+    run("keys", "create", "search", *scopes, "--config", str(config))
     [key] = json.loads(run("keys", "list", "--json", "--config", str(config)).stdout)
     assert key["scopes"] == {
         "models": ["gpt-oss"], "endpoints": ["responses"], "max_effort": "low", "see_reasoning": False,
-        "max_reasoning_tokens": 64,
+        "max_reasoning_tokens": 64, "service_tier": "flex",
     }  # fmt: skip
     table = " ".join(run("keys", "list", "--config", str(config)).stdout.split())
     assert key["id"] in table

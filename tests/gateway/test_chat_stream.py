@@ -43,10 +43,11 @@ def text(out: bytes) -> str:
 
 
 def test_content_passes_as_it_is() -> None:
-    """Role, content, finish and the end pass byte by byte, usage and comments do not."""
+    """Content, finish and the end pass byte by byte, usage and comments do not; the role names the tier."""
     words = [chunk({"content": word}) for word in ("Hel", "lo", ' "reasoning" \n\n data: ')]
     out, seen = filtered(ROLE, b": usage p=1 r=1 a=0\n\n", *words, FINISH, usage_chunk(), DONE)
-    assert out == b"".join([ROLE, *words, FINISH, DONE])
+    opening = ROLE.removesuffix(b"}\n\n") + b',"service_tier":"default"}\n\n'
+    assert out == b"".join([opening, *words, FINISH, DONE])
     assert seen.usage == Usage(prompt=10, reasoning=3, answer=2)
     seen.end()
 
@@ -170,9 +171,9 @@ def test_each_call_must_name_its_tool() -> None:
 
 def test_tool_calls_pass() -> None:
     """Deltas of a call pass as they are, and are an answer."""
-    begun = call("{")
-    out, seen = filtered(begun, call("}", name=None), chunk({}, finish="tool_calls"), DONE)
-    assert out.startswith(begun)
+    begun, ended = call("{"), call("}", name=None)
+    out, seen = filtered(ROLE, begun, ended, chunk({}, finish="tool_calls"), DONE)
+    assert begun + ended in out
     assert seen.answered
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from cluster.core.cost import CostModel
 from cluster.core.request import InvalidRequest, parse_request
+from cluster.core.tier import TIERS, Tier
 from cluster.gateway.http_errors import NotAllowed
 from cluster.gateway.plan import Plan, cost_model, plan
 from cluster.settings import DailyTokens, RateLimits
@@ -132,6 +133,27 @@ def test_what_was_learned_never_locks_a_caller_out(name: str, limit: int, reserv
 def test_the_deadline_is_arrival_and_objective(effort: str, wait_s: int) -> None:
     """In epoch milliseconds, so that earlier deadlines are the more urgent priorities."""
     assert planned(chat_body(reasoning_effort=effort)).deadline_ms == (1000 + wait_s) * 1000
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "tier", "due_s", "goes_s"),
+    [
+        pytest.param("default", None, "default", 5, 5, id="the objective"),
+        pytest.param("default", "flex", "flex", 65, 65, id="flex yields"),
+        pytest.param("priority", "auto", "priority", 5, 0, id="priority goes before and may wait as long"),
+        pytest.param("default", "priority", "default", 5, 5, id="priority is a right"),
+        pytest.param("priority", "default", "default", 5, 5, id="which need not be used"),
+        pytest.param("flex", "priority", "flex", 65, 65, id="a tenant that yields always does"),
+    ],
+)
+def test_the_tier_shifts_the_deadline(
+    own: Tier, asked: str | None, tier: Tier, due_s: int, goes_s: int
+) -> None:
+    """By what the settings say; the request's own word counts downwards only."""
+    body = chat_body(**({"service_tier": asked} if asked else {}))
+    got = planned(body, who={"tier": own})
+    assert (got.tier, got.value) == (tier, TIERS.index(tier))
+    assert (got.deadline_ms, got.priority_ms) == ((1000 + due_s) * 1000, (1000 + goes_s) * 1000)
 
 
 def test_an_alias_chooses_by_the_level_after_the_cap() -> None:

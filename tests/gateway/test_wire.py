@@ -66,6 +66,7 @@ async def test_the_hint_tells_the_router_what_it_needs(world: World) -> None:
     assert (hint.effort, hint.expected_output_tokens, hint.attempt) == ("medium", 160, 1)
     assert len(hint.prefix) == len(hint.conversation) == 16
     assert hint.deadline_ms == int(seen.headers["x-vllm-priority"])
+    assert hint.deadline_ms > 1_700_000_000_000
     assert "SECRET" not in str(seen.headers)
 
 

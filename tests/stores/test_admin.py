@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,7 @@ def test_a_new_key_is_stored_hashed(vault: Vault) -> None:
     [
         pytest.param(Scopes(max_effort="low"), Scopes(max_effort="high"), "max_effort", id="effort"),
         pytest.param(Scopes(), Scopes(see_reasoning=True), "see_reasoning", id="reasoning"),
+        pytest.param(Scopes(), Scopes(service_tier="priority"), "service_tier", id="tier"),
         pytest.param(
             Scopes(max_reasoning_tokens=64),
             Scopes(max_reasoning_tokens=65),
@@ -155,9 +157,11 @@ def test_a_key_is_never_wider_than_its_tenant(
 
 def test_a_key_within_its_tenant(vault: Vault) -> None:
     """A key may be as wide as its tenant, or narrower."""
-    wide = Scopes(models=("gpt-oss-20b", "gpt-oss-120b"), endpoints=("chat",), see_reasoning=True)
+    most: dict[str, Any] = {"see_reasoning": True, "service_tier": "priority"}
+    wide = Scopes(models=("gpt-oss-20b", "gpt-oss-120b"), endpoints=("chat",), **most)
     set_tenant(vault, "ads", now=NOW, scopes=wide)
-    narrow = Scopes(models=("gpt-oss-120b",), endpoints=("chat",), max_effort="low", see_reasoning=False)
+    least: dict[str, Any] = {"max_effort": "low", "see_reasoning": False, "service_tier": "flex"}
+    narrow = Scopes(models=("gpt-oss-120b",), endpoints=("chat",), **least)
     for scopes in (wide, narrow):
         assert create_key(vault, "ads", pepper=PEPPER, now=NOW, scopes=scopes).record.scopes == scopes
 
@@ -187,7 +191,9 @@ def test_a_key_follows_its_tenant_in_what_it_does_not_say(vault: Vault) -> None:
     """A key narrowed in one thing is as wide as its tenant in the others, now and later."""
     set_tenant(vault, "ads", now=NOW, scopes=Scopes(max_effort="medium"))
     made = create_key(vault, "ads", pepper=PEPPER, now=NOW, scopes=Scopes(models=("gpt-oss-20b",)))
-    assert made.record.scopes == Scopes(models=("gpt-oss-20b",), max_effort="high", see_reasoning=True)
+    assert made.record.scopes == Scopes(
+        models=("gpt-oss-20b",), max_effort="high", see_reasoning=True, service_tier="priority"
+    )
 
 
 def test_rotation_at_once(vault: Vault) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.settings import ClaimSettings, Grant, Scopes
 from cluster.stores.claims import Granted, granted
-from cluster.stores.records import AS_ITS_TENANT, within
+from cluster.stores.records import AS_ITS_TENANT, merged, within
 
 BY_TENANT = ClaimSettings(tenant="team")
 BY_GROUP = ClaimSettings(
@@ -25,17 +25,17 @@ CASES = [
     pytest.param(BY_TENANT, {}, None, id="no claim"),
     pytest.param(BY_TENANT, {"team": ["ads"]}, None, id="a list is no tenant"),
     pytest.param(BY_TENANT, {"team": 7}, None, id="a number is no tenant"),
-    pytest.param(BY_GROUP, {"groups": ["x", "research"]}, ("lab", Scopes(see_reasoning=True)), id="a group"),
+    pytest.param(BY_GROUP, {"groups": ["x", "research"]}, ("lab", AS_ITS_TENANT), id="a group"),
     pytest.param(
         BY_GROUP,
         {"groups": ["users", "research"], "team": "ads"},
-        ("lab", Scopes(see_reasoning=True)),
+        ("lab", AS_ITS_TENANT),
         id="the first grant that fits",
     ),
     pytest.param(
         BY_GROUP,
         {"groups": "users", "team": "ads"},
-        ("ads", Scopes(max_effort="low", see_reasoning=True)),
+        ("ads", merged(AS_ITS_TENANT, Scopes(max_effort="low"))),
         id="a grant for the claimed tenant",
     ),
     pytest.param(BY_GROUP, {"groups": ["users"]}, None, id="a grant without any tenant"),
@@ -45,7 +45,7 @@ CASES = [
     pytest.param(
         BY_GROUP,
         {"scope": "openid llm:chat"},
-        ("apps", Scopes(endpoints=("chat",), see_reasoning=True)),
+        ("apps", merged(AS_ITS_TENANT, Scopes(endpoints=("chat",)))),
         id="a word of the scope",
     ),
     pytest.param(BY_GROUP, {"scope": "openid llm:chatter"}, None, id="whole words"),
