@@ -353,7 +353,7 @@ def _scope_words(scopes: Scopes) -> str:
             f"{scopes.max_effort} effort",
             "sees reasoning" if scopes.see_reasoning else "reasoning hidden",
             *([] if cap is None else [f"at most {cap} reasoning tokens"]),
-            f"{scopes.service_tier} tier",
+            *([] if scopes.service_tier == "default" else [f"{scopes.service_tier} tier"]),
         ]
     )
 
