@@ -9,11 +9,12 @@ import pytest
 
 from cluster.core import hint
 from cluster.core.effort import EFFORTS, Effort
+from cluster.serving.picks import MOST_PICKS, Picks
 from cluster.settings import RoutingSettings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, at import
-    from cluster.serving.router import MOST_PICKS, EffortRouter, Picks
+    from cluster.serving.router import EffortRouter
 
 LOW = hint.render(hint.RouteHint(effort="low", expected_output_tokens=400, prompt_tokens=20))
 
