@@ -7,6 +7,8 @@ from statistics import fmean
 import pytest
 
 from cluster.core import routing
+from cluster.core.hint import RouteHint
+from cluster.core.lanes import ByEffort
 from cluster.core.routing import Fleet, ReplicaView
 from loadtest.fleet import routers
 from loadtest.fleet.measures import Measures, measure
@@ -94,10 +96,10 @@ def _keeps_low_effort_fast() -> bool:
 
 def _sends_low_effort_to_its_lane() -> bool:
     """Tell whether the router keeps low effort out of the high lane, as its own tests do."""
-    demand = routing.lanes.ByEffort(400, 400, 400)
+    demand = ByEffort(400, 400, 400)
     views = [ReplicaView(name, 0.0, slots=8, running=2, demand=demand) for name in "abc"]
     fleet = Fleet(views, now_s=0.0)
-    hint = routing.RouteHint("low", expected_output_tokens=400, prompt_tokens=20)
+    hint = RouteHint("low", expected_output_tokens=400, prompt_tokens=20)
     return fleet.choose(hint, tie=0.0).replica != "a"
 
 
