@@ -47,6 +47,12 @@ def test_the_table_covers_every_profile_once() -> None:
     }
 
 
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda row: f"{row.model} on {row.name}")
+def test_every_pool_orders_its_queue_by_deadline(profile: Profile) -> None:
+    """With first come, first served vLLM takes priorities and ignores them."""
+    assert profiles.engine_flags(pool(profile.model, profile.name))["scheduling_policy"] == "priority"
+
+
 def test_a_pools_own_limits_win() -> None:
     """``max_model_len`` and ``max_num_seqs`` of the settings replace the profile's."""
     flags = profiles.engine_flags(pool("gpt-oss-20b", "gpu-80gb", max_model_len=4096, max_num_seqs=3))
