@@ -46,6 +46,7 @@ class Replica:
         self._running: dict[int, _Running] = {}
         self._marks: list[tuple[float, int]] = []
         self._waiting: list[tuple[float, int, Job]] = []
+        self._started: list[Job] = []
 
     @property
     def open(self) -> int:
@@ -82,6 +83,11 @@ class Replica:
         heapq.heappush(self._waiting, (self._key(job), job.number, job))
         self._fill(now_s)
         return ended
+
+    def take_started(self) -> list[Job]:
+        """Return the requests that got their first slot since the last call."""
+        started, self._started = self._started, []
+        return started
 
     def advance(self, now_s: float) -> list[Job]:
         """Move to ``now_s`` and return the requests that ended; the queue has moved up then."""
@@ -151,6 +157,7 @@ class Replica:
                 job.start_s = now_s
             if job.first_s is None:
                 job.first_s = self._stalled_until_s
+                self._started.append(job)
             mark = self._steps + max(job.output - job.generated - 1, 0.0)
             self._kv += context + 1
             self._running[number] = _Running(job, mark, key)

@@ -15,7 +15,7 @@ from cluster.serving.deploy import ROUTERS_PER_NODE
 from loadtest.fleet import routers
 from loadtest.fleet.engine import MODEL, engine
 from loadtest.fleet.replica import Replica
-from loadtest.fleet.rooms import FifoRoom, Room
+from loadtest.fleet.rooms import AdmissionRoom, FifoRoom, Room
 from loadtest.fleet.routers import Report
 from loadtest.fleet.workload import MEAN_TOKENS, MOST_TOKENS, Job, Workload
 
@@ -134,9 +134,12 @@ class Simulation:
         self._reports = {name: Report({}, 0.0) for name, replica in self._replicas.items() if replica.up}
         self._tell()
         self._open = 0
+        self._now_s = 0.0
         self._generated: list[tuple[float, float]] = []
 
     def _room(self) -> Room:
+        if self._setup.policy == routers.OURS:
+            return AdmissionRoom()
         return FifoRoom(self._slots(), self._setup.gateways)
 
     def _slots(self) -> int:
@@ -153,8 +156,8 @@ class Simulation:
             self._at(change.at_s, self._change, change)
         events = self._events
         while self._open:
-            now_s, _, act, values = heapq.heappop(events)
-            act(now_s, *values)
+            self._now_s, _, act, values = heapq.heappop(events)
+            act(self._now_s, *values)
         return Outcome(jobs, self._generated)
 
     def _at(self, at_s: float, act: Callable[..., None], *values: object) -> None:
@@ -186,7 +189,7 @@ class Simulation:
         self._open -= len(refused)
         for job in go:
             self._send(now_s, job)
-        wake_s = gateway.room.wake_s()
+        wake_s = gateway.room.wake_s(now_s)
         if wake_s < gateway.due_s:
             gateway.due_s = wake_s
             self._at(wake_s, self._wake, gateway)
@@ -201,10 +204,21 @@ class Simulation:
 
     def _watch(self, replica: Replica) -> None:
         """Come again when something happens to ``replica``; what was planned before is void."""
+        for job in replica.take_started():
+            assert job.first_s is not None, "it has started"
+            self._at(max(job.first_s, self._now_s), self._answer, job)
         due_s = replica.next_event_s()
         self._due[replica.name] = due_s
         if due_s < math.inf:
             self._at(due_s, self._step, replica)
+
+    def _answer(self, now_s: float, job: Job) -> None:
+        """Let the gateway see the head of an answer, which carries the load of the replica."""
+        replica = self._replicas[job.replica]
+        if replica.up:
+            gateway = self._gateways[job.gateway]
+            gateway.room.report(replica.name, replica.load, now_s)
+            self._release(now_s, gateway)
 
     def _step(self, now_s: float, replica: Replica) -> None:
         if self._due[replica.name] == now_s:
@@ -259,6 +273,8 @@ class Simulation:
         self._due[replica.name] = math.inf
         self._reports = {name: told for name, told in self._reports.items() if name != replica.name}
         self._tell()
+        for gateway in {self._gateways[job.gateway] for job in lost}:
+            gateway.room.lost(replica.name)
         for job in lost:
             if job.attempt == 1 and (job.first_s is None or job.first_s > now_s):
                 job.attempt, job.first_s = 2, None

@@ -123,3 +123,14 @@ def test_tokens_of_all_efforts_add_up() -> None:
     assert fmean([group.requests for group in found.by_tenant.values()]) == sum(
         group.requests for group in found.by_effort.values()
     )
+
+
+def test_the_products_waiting_room_finds_the_capacity_by_itself() -> None:
+    """Far above what the fleet can do, its slots are full, and no more than the admission's part waits behind."""
+    crowd = replace(SMALL, workload=Workload((Stream(60, MIX),), 60, seed=1))
+    jobs = requests(run(crowd))
+    assert sum(job.refused_s is not None for job in jobs) > 100
+    ran = [job for job in jobs if job.start_s is not None and job.start_s < 50 and (job.end_s or 0) > 50]
+    assert len(ran) >= 0.98 * 3 * 64
+    late = [job for job in jobs if job.wait_s > job.deadline_s - job.arrival_s + 5]
+    assert not late
