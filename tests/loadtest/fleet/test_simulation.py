@@ -126,7 +126,7 @@ def test_tokens_of_all_efforts_add_up() -> None:
 
 
 def test_the_products_waiting_room_finds_the_capacity_by_itself() -> None:
-    """Far above what the fleet can do, its slots are full, and no more than the admission's part waits behind."""
+    """Far above what the fleet can do, its slots are full, and nobody waits much past the deadline."""
     crowd = replace(SMALL, workload=Workload((Stream(60, MIX),), 60, seed=1))
     jobs = requests(run(crowd))
     assert sum(job.refused_s is not None for job in jobs) > 100
