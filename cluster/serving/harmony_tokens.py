@@ -4,7 +4,7 @@ No parser and no vLLM: counting must not fail where parsing does, and runs once 
 Ids are those of the ``o200k_harmony`` vocabulary.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 CONSTRAIN, CHANNEL, START, END, MESSAGE = 200003, 200005, 200006, 200007, 200008
 RETURN, CALL = 200002, 200012
@@ -34,6 +34,11 @@ class ReasoningCounter:
         """Tokens that are not reasoning."""
         return self.total - self.reasoning
 
+    @property
+    def thinking(self) -> bool:
+        """Whether the next token would be reasoning, or end it."""
+        return self._in_body and self._analysis and not self._recipient
+
     def feed(self, token_ids: Iterable[int]) -> int:
         """Count ``token_ids`` and return how many of them are reasoning."""
         before = self.reasoning
@@ -48,7 +53,7 @@ class ReasoningCounter:
     def _in_message(self, token: int) -> None:
         if token in (END, CALL, RETURN, START):
             self._open_header()
-        elif self._analysis and not self._recipient:
+        elif self._analysis and not self._recipient:  # `thinking`, without a call for each token
             self.reasoning += 1
 
     def _in_header(self, token: int) -> None:
@@ -65,6 +70,29 @@ class ReasoningCounter:
     def _open_header(self) -> None:
         self._in_body = self._analysis = self._recipient = False
         self._last = 0
+
+
+class Thought:
+    """Measures the chain of thought at hand of one answer, which may have several."""
+
+    def __init__(self) -> None:
+        self._counter = ReasoningCounter()
+        self._before = 0
+        """Reasoning tokens of earlier chains."""
+
+    def length(self, token_ids: Sequence[int]) -> int | None:
+        """Return the tokens of the open chain of thought; None: none is open.
+
+        ``token_ids`` are all ids of the answer so far, negative ones where an id is not known yet.
+        """
+        counter = self._counter
+        for token in token_ids[counter.total :]:
+            if token < 0:
+                break
+            counter.feed((token,))
+            if not counter.thinking:
+                self._before = counter.reasoning
+        return counter.reasoning - self._before if counter.thinking else None
 
 
 def count_reasoning(token_ids: Iterable[int]) -> int:

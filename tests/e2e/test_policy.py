@@ -42,6 +42,7 @@ BAD: list[Any] = [
     pytest.param({"max_completion_tokens": 0}, "max_completion_tokens", id="no output tokens"),
     pytest.param({"ignore_eos": True}, "ignore_eos", id="an engine field that breaks Harmony"),
     pytest.param({"priority": -1}, "priority", id="the engine's priority"),
+    pytest.param({"thinking_token_budget": 15}, "thinking_token_budget", id="too small a budget"),
     pytest.param({"reasoning_effort": "enormous"}, "reasoning_effort", id="unknown effort"),
     pytest.param(
         {

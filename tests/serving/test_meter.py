@@ -20,6 +20,7 @@ from cluster.serving.harmony_tokens import (
     RETURN,
     START,
     ReasoningCounter,
+    Thought,
     count_reasoning,
 )
 from cluster.serving.meter import LATE_TOKENS, Ledger, Meter, SchedulerObserver, current, metered
@@ -64,6 +65,23 @@ def test_counting_in_portions_is_counting_at_once() -> None:
     counter = ReasoningCounter()
     assert sum(counter.feed([token]) for token in THOUGHT + ANSWER) == 3
     assert (counter.reasoning, counter.answer, counter.total) == (3, 12, 15)
+
+
+def test_the_length_of_the_thought_at_hand() -> None:
+    """It is 0 where a thought opens, None outside of one, and begins anew with the next."""
+    thinking, said = Thought(), [*THOUGHT, START, ASSISTANT, *THOUGHT, *ANSWER]
+    lengths = [thinking.length(said[:count]) for count in range(len(said) + 1)]
+    outside = [None, None, None]
+    assert lengths == [*outside, 0, 1, 2, 3, None, None, *outside[1:], None, 0, 1, 2, 3, None] + [None] * len(
+        ANSWER
+    )
+
+
+def test_a_token_that_is_not_known_yet_is_counted_once_it_is() -> None:
+    """VLLM holds -1 in its place until then."""
+    thinking, opened = Thought(), THOUGHT[:4]
+    assert thinking.length([*opened, -1]) == thinking.length(opened) == 1
+    assert thinking.length([*opened, END]) is None
 
 
 def output(token_ids: list[int], index: int = 0) -> Any:
