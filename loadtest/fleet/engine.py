@@ -41,12 +41,16 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class _Curve:
+    source: str
     step_ms: dict[int, float]
     kv_ns: float
     prefill_tokens_per_ms: float
 
 
+_PUBLISHED = "InferenceMAX 2026-01-02 (vLLM 0.13, gpt-oss-120b)"
+
 _H200 = _Curve(
+    source=f"{_PUBLISHED}: one H200",
     # 8k/1k: 7.2, 10.5, 16.1, 25.1, 42.1 ms at 4 to 64, less 8 n / 27 of prefill, less the cache; 1: inferred
     step_ms={1: 3.7, 4: 5.75, 8: 7.55, 16: 10.3, 32: 13.5, 64: 18.8},
     kv_ns=7.7,  # 36,864 bytes a token (bfloat16) at 4.8 TB/s
@@ -56,6 +60,7 @@ _SLOWER = 4.8 / 3.35
 """Memory bandwidth of an H200 over that of an H100, of which only pairs were published: inferred."""
 _CURVES = {
     "b200": _Curve(
+        source=f"{_PUBLISHED}: one B200",
         # 1k/1k: 3.8, 4.8, 6.1, 8.2, 10.7, 14.3 ms at 4 to 128, less n / 120 of prefill; 1: intercept
         step_ms={1: 3.15, 4: 3.77, 8: 4.73, 16: 5.97, 32: 7.93, 64: 10.17, 128: 13.23},
         kv_ns=0,  # fp8: rows of 1k and 8k differ by their prefill alone
@@ -63,6 +68,7 @@ _CURVES = {
     ),
     "h200": _H200,
     "h100-80gb": _Curve(
+        source=f"{_PUBLISHED}: one H200, slowed to the H100's memory bandwidth (inferred)",
         step_ms={batch: ms * _SLOWER for batch, ms in _H200.step_ms.items()},
         kv_ns=_H200.kv_ns * _SLOWER,
         prefill_tokens_per_ms=_H200.prefill_tokens_per_ms,
@@ -70,6 +76,11 @@ _CURVES = {
 }
 GPUS = tuple(_CURVES)
 """Names of the profiles that there are curves for."""
+
+
+def source(gpu: str) -> str:
+    """Return where the curve of ``gpu``, one of `GPUS`, comes from. Raises `KeyError`."""
+    return _CURVES[gpu].source
 
 
 @cache

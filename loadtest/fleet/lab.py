@@ -21,7 +21,7 @@ _PATIENCE_S = 1e6
 
 def simulate(setup: Setup) -> Measures:
     """Simulate and measure ``setup``."""
-    return measure(simulation.run(setup), setup.workload.seconds)
+    return measure(simulation.run(setup), setup.workload.seconds, setup.workload.warm_s)
 
 
 class Lab:

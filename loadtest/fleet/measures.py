@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from cluster.core.effort import EFFORTS, Effort
 from loadtest.bench.statistics import percentile
 from loadtest.fleet.simulation import Outcome
-from loadtest.fleet.workload import Job
-
-WARM_S = 100.0
-"""Seconds at the start that do not count."""
+from loadtest.fleet.workload import WARM_S, Job
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Requests of one kind that came after `WARM_S`; a figure is NaN where there is none of them."""
+    """Requests of one kind that came once the fleet was warm; a figure is NaN where there is none of them."""
 
     requests: int
     refused: float
@@ -26,13 +23,15 @@ class Group:
     wait_p50_s: float
     wait_p95_s: float
     """Until it ran or was refused."""
+    first_p95_s: float
+    """Until its first token, of those that were served."""
     token_p95_ms: float
     """Between tokens: the mean over a request, of which this is the percentile over requests."""
     end_p50_s: float
     end_p95_s: float
     """From arrival to the last token."""
     tokens_per_s: float
-    """Of requests that ended between `WARM_S` and the last arrival."""
+    """Of requests that ended between the end of the warm-up and the last arrival."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Measures:
     by_effort: dict[Effort, Group]
     by_tenant: dict[str, Group]
     generated_per_s: float
-    """Tokens that the fleet generated, ended or not, from `WARM_S` to the last arrival."""
+    """Tokens that the fleet generated, ended or not, from the end of the warm-up to the last arrival."""
 
     @property
     def tokens_per_s(self) -> float:
@@ -50,25 +49,28 @@ class Measures:
         return sum(group.tokens_per_s for group in self.by_effort.values())
 
 
-def measure(outcome: Outcome, until_s: float) -> Measures:
-    """Return what ``outcome`` comes to; requests arrived up to ``until_s``."""
+def measure(outcome: Outcome, until_s: float, since_s: float = WARM_S) -> Measures:
+    """Return what ``outcome`` comes to; requests arrived up to ``until_s``, and count from ``since_s`` on."""
     tenants = sorted({job.tenant for job in outcome.jobs})
     return Measures(
         {
-            effort: _group([job for job in outcome.jobs if job.effort == effort], until_s)
+            effort: _group([job for job in outcome.jobs if job.effort == effort], since_s, until_s)
             for effort in EFFORTS
         },
-        {name: _group([job for job in outcome.jobs if job.tenant == name], until_s) for name in tenants},
-        _rate(outcome.generated, until_s),
+        {
+            name: _group([job for job in outcome.jobs if job.tenant == name], since_s, until_s)
+            for name in tenants
+        },
+        _rate(outcome.generated, since_s, until_s),
     )
 
 
-def _group(jobs: Sequence[Job], until_s: float) -> Group:
-    came = [job for job in jobs if job.arrival_s >= WARM_S]
+def _group(jobs: Sequence[Job], since_s: float, until_s: float) -> Group:
+    came = [job for job in jobs if job.arrival_s >= since_s]
     served = [job for job in came if job.end_s is not None]
     waits = [job.wait_s for job in came if job.start_s is not None or job.refused_s is not None]
     ends = [job.end_s - job.arrival_s for job in served if job.end_s is not None]
-    window = [job.output for job in jobs if job.end_s is not None and WARM_S <= job.end_s <= until_s]
+    window = [job.output for job in jobs if job.end_s is not None and since_s <= job.end_s <= until_s]
     return Group(
         requests=len(came),
         refused=_share(came, lambda job: job.refused_s is not None),
@@ -76,10 +78,13 @@ def _group(jobs: Sequence[Job], until_s: float) -> Group:
         late=sum(job.arrival_s + wait > job.deadline_s + 1e-6 for job, wait in _waits(came)),
         wait_p50_s=_percentile(waits, 0.5),
         wait_p95_s=_percentile(waits, 0.95),
+        first_p95_s=_percentile(
+            [job.first_s - job.arrival_s for job in served if job.first_s is not None], 0.95
+        ),
         token_p95_ms=_percentile([job.token_s * 1e3 for job in served], 0.95),
         end_p50_s=_percentile(ends, 0.5),
         end_p95_s=_percentile(ends, 0.95),
-        tokens_per_s=sum(window) / (until_s - WARM_S),
+        tokens_per_s=sum(window) / (until_s - since_s),
     )
 
 
@@ -95,8 +100,8 @@ def _percentile(values: Sequence[float], share: float) -> float:
     return percentile(values, share) if values else float("nan")
 
 
-def _rate(generated: Sequence[tuple[float, float]], until_s: float) -> float:
-    counted = [(at_s, tokens) for at_s, tokens in generated if WARM_S <= at_s <= until_s]
+def _rate(generated: Sequence[tuple[float, float]], since_s: float, until_s: float) -> float:
+    counted = [(at_s, tokens) for at_s, tokens in generated if since_s <= at_s <= until_s]
     if len(counted) < 2:
         return 0.0
     (first_s, first), (last_s, last) = counted[0], counted[-1]

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from loadtest.fleet.lab import Lab
-from loadtest.fleet.measures import WARM_S
 from loadtest.fleet.routers import OURS, SIMPLE, splits
 from loadtest.fleet.simulation import Change, Setup
-from loadtest.fleet.workload import Arrivals, Mix, Stream, Workload, mean_tokens
+from loadtest.fleet.workload import WARM_S, Arrivals, Mix, Stream, Workload, mean_tokens
 
 USUAL: Mix = (0.6, 0.3, 0.1)
 MIXES: dict[str, Mix] = {"60/30/10": USUAL, "80/15/5": (0.8, 0.15, 0.05), "40/30/30": (0.4, 0.3, 0.3)}

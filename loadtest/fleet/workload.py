@@ -17,11 +17,15 @@ Arrivals = Literal["poisson", "bursty"]
 
 MEAN_TOKENS: Mapping[Effort, float] = {"low": 400, "medium": 1500, "high": 8000}
 """Mean output by effort, the settings' own priors."""
+OUTPUTS = (MEAN_TOKENS["low"], MEAN_TOKENS["medium"], MEAN_TOKENS["high"])
 MOST_TOKENS: Mapping[Effort, int] = {"low": 8192, "medium": 16384, "high": 65536}
 """Longest output by effort, the settings' own limits."""
 SIGMA = 0.8
 """Spread of the logarithm of outputs: UltraChat at medium effort (median 3,891, 90th percentile 10,800)."""
 PROMPT_TOKENS = (200, 8000)
+"""Shortest and longest prompt."""
+WARM_S = 100.0
+"""Seconds at the start that do not count."""
 DEADLINES_S = (10.0, 30.0, 300.0)
 """Longest wait for the first token at low, medium and high effort."""
 PHASE_S = 10.0
@@ -94,6 +98,12 @@ class Workload:
     seconds: float
     seed: int = 0
     deadlines_s: tuple[float, float, float] = DEADLINES_S
+    outputs: tuple[float, float, float] = OUTPUTS
+    """Mean output by effort, in tokens."""
+    prompt_tokens: tuple[int, int] = PROMPT_TOKENS
+    """Shortest and longest prompt."""
+    warm_s: float = WARM_S
+    """Seconds at the start that do not count."""
 
     def jobs(self) -> list[Job]:
         """Return the requests by arrival: the same ones for the same workload."""
@@ -107,14 +117,14 @@ class Workload:
         rng = random.Random(f"{self.seed}/{index}")  # noqa: S311 - a simulation
         for at_s in _times(stream, min(stream.until_s, self.seconds), rng):
             effort = rng.choices(EFFORTS, weights=stream.mix)[0]
-            low, high = PROMPT_TOKENS
+            low, high = self.prompt_tokens
             yield Job(
                 number=0,
                 arrival_s=at_s,
                 tenant=stream.tenant,
                 effort=effort,
                 prompt=round(low * (high / low) ** rng.random()),
-                output=_output(effort, rng),
+                output=_output(self.outputs[EFFORTS.index(effort)], MOST_TOKENS[effort], rng),
                 deadline_s=at_s + self.deadlines_s[EFFORTS.index(effort)],
             )
 
@@ -124,9 +134,9 @@ def mean_tokens(mix: Mix) -> float:
     return sum(share * MEAN_TOKENS[effort] for share, effort in zip(mix, EFFORTS, strict=True)) / sum(mix)
 
 
-def _output(effort: Effort, rng: random.Random) -> int:
-    middle = math.log(MEAN_TOKENS[effort]) - SIGMA**2 / 2
-    return max(1, min(round(rng.lognormvariate(middle, SIGMA)), MOST_TOKENS[effort]))
+def _output(mean: float, most: int, rng: random.Random) -> int:
+    middle = math.log(mean) - SIGMA**2 / 2
+    return max(1, min(round(rng.lognormvariate(middle, SIGMA)), most))
 
 
 def _times(stream: Stream, until_s: float, rng: random.Random) -> Iterator[float]:

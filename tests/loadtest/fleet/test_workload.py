@@ -62,3 +62,11 @@ def test_a_stream_keeps_to_its_time() -> None:
     jobs = Workload((early, late), 100).jobs()
     assert [job.arrival_s >= 50 for job in jobs] == [job.tenant == "late" for job in jobs]
     assert [job.number for job in jobs] == list(range(len(jobs)))
+
+
+def test_lengths_are_those_of_the_site() -> None:
+    """Mean outputs and the range of prompts can be told; a range of one length is that length."""
+    site = Workload((Stream(10, (1, 0, 0)),), 2000, outputs=(100, 1, 1), prompt_tokens=(50, 50))
+    jobs = site.jobs()
+    assert fmean(job.output for job in jobs) == pytest.approx(100, rel=0.05)
+    assert {job.prompt for job in jobs} == {50}
