@@ -50,4 +50,8 @@ def choose(asked: str | None, *, default: Effort, cap: Effort = "high") -> Effor
 
 def tightest(*caps: int | None) -> int | None:
     """Return the smallest of some caps on reasoning, in tokens; None is no cap."""
-    return min([cap for cap in caps if cap is not None], default=None)
+    tight = None
+    for cap in caps:
+        if cap is not None and (tight is None or cap < tight):
+            tight = cap
+    return tight

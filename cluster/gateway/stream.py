@@ -116,21 +116,20 @@ def charge(exchange: Exchange, failure: Exception | None) -> int:
 
 
 def learn(costs: CostModel, exchange: Exchange, failure: Exception | None) -> None:
-    """Tell ``costs`` what the answer took, or took at least where its own limits or a ``failure`` cut it.
+    """Tell ``costs`` what the answer took, or took at least where its limit or a ``failure`` cut it.
 
-    Of several choices the engine tells the sum alone, and nothing can be learned from that.
+    Of several choices the engine tells the sum alone, and nothing can be learned from that. A budget
+    cuts a thought, not the answer: what it took is what such requests of the tenant take.
     """
     caller, request, plan, usage = exchange.caller, exchange.request, exchange.plan, exchange.usage
     if caller is None or request is None or plan is None or usage is None or request.choices > 1:
         return
     at_limit = usage.reasoning + usage.answer >= plan.max_output_tokens
-    own_budget = request.max_reasoning_tokens  # policy's caps are there for every request, and are learned
-    at_budget = own_budget is not None and usage.reasoning >= own_budget
     costs.observe(
         plan.model,
         plan.choice.level,
         caller.tenant,
         reasoning=usage.reasoning,
         answer=usage.answer,
-        cut=failure is not None or at_limit or at_budget,
+        cut=failure is not None or at_limit,
     )

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from cluster.core.hint import parse
-from cluster.core.lengths import bucket
-from tests.gateway.conftest import KEY, World, caller, chat_body
+from tests.gateway.conftest import World, chat_body
 from tests.gateway.test_settlement import CUT_5, NOTHING, WHOLE_5, Lengths, taught
 from tests.gateway.upstream import chat_usage, completion, respond
 
@@ -16,7 +15,6 @@ from tests.gateway.upstream import chat_usage, completion, respond
     [
         pytest.param({"max_completion_tokens": 6}, WHOLE_5, id="below its limit"),
         pytest.param({"max_completion_tokens": 5}, CUT_5, id="at its limit"),
-        pytest.param({"thinking_token_budget": 16}, WHOLE_5, id="below its own budget"),
         pytest.param({"n": 2}, NOTHING, id="one of several, of which the sum is told"),
     ],
 )
@@ -31,22 +29,15 @@ async def test_an_answer_at_its_limit_was_cut(
     assert taught(world) == lengths
 
 
-@pytest.mark.parametrize(
-    ("own", "lengths"),
-    [
-        pytest.param(16, ([], [bucket(18)]), id="its own"),
-        pytest.param(None, ([bucket(18)], []), id="its tenant's, which others have too"),
-    ],
-)
-async def test_an_answer_at_its_own_budget_was_cut(world: World, own: int | None, lengths: Lengths) -> None:
-    """It says nothing of how long others of its tenant think."""
-    world.keys.callers[KEY] = caller(max_reasoning_tokens=None if own else 16)
-    world.upstream.then(respond(200, {**completion(), "usage": chat_usage(reasoning=16, answer=2)}))
-    async with world.post(chat_body(thinking_token_budget=own)) as response:
-        assert response.status == 200
-        assert response.headers["x-reasoning-truncated"] == "true"
-    await world.usage()
-    assert taught(world) == lengths
+async def test_a_cut_thought_is_what_such_requests_take(world: World) -> None:
+    """An application that always sets a budget is not expected to think as others do."""
+    world.upstream.then(respond(200, {**completion(), "usage": chat_usage(reasoning=16, answer=10)}))
+    for _ in range(60):
+        async with world.post(chat_body(thinking_token_budget=16)) as response:
+            assert response.headers["x-reasoning-truncated"] == "true"
+    hints = [parse(seen.headers["x-route-hint"]) for seen in world.upstream.requests]
+    told = [hint.expected_output_tokens for hint in hints if hint is not None]
+    assert (told[0], told[-1]) == (16 + 40, pytest.approx(26, abs=4))
 
 
 async def test_the_next_request_costs_what_the_last_ones_did(world: World) -> None:

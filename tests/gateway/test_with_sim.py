@@ -31,6 +31,27 @@ async def chat(world: World, words: str, *, stream: bool, key: str = "key-plain"
     return "".join([part.choices[0].delta.content or "" async for part in parts if part.choices])
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+async def test_a_thought_is_as_long_as_its_budget(world: World, path: str, stream: bool) -> None:
+    """The engine obeys what the gateway tells it, and the answer follows; the usage line has both figures."""
+    asked = (
+        {"messages": said("Hi"), "reasoning_effort": "high"}
+        if "chat" in path
+        else {"input": "Hi", "reasoning": {"effort": "high"}}
+    )
+    async with world.post(
+        {"model": MODEL, **asked, "thinking_token_budget": 16, "stream": stream}, path=path
+    ) as answer:
+        assert answer.headers["x-reasoning-budget"] == "16"
+        assert answer.headers.get("x-reasoning-truncated") == (None if stream else "true")
+        await answer.read()
+    line = await world.usage()
+    assert (line["outcome"], line["reasoning_budget"], line["tokens"]["reasoning"]) == ("completed", 16, 16)
+    assert line["tokens"]["answer"] > 0
+    assert world.metric('gptoss_reasoning_truncated_total{effort="high",model="gpt-oss-120b"}') == 1
+
+
 async def respond(world: World, words: str, *, stream: bool) -> str:
     """Return the text of a Responses answer; raise for one that failed."""
     client = world.openai()

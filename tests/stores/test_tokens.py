@@ -243,16 +243,19 @@ def test_a_tenant_that_changes(world: World) -> None:
 
 async def test_claims_only_narrow(world: World) -> None:
     """A grant narrows within the tenant, and gives nothing that the tenant may not."""
-    wide = Scopes(max_effort="high", models=("gpt-oss-20b", "gpt-oss-120b"), see_reasoning=True)
+    models = ("gpt-oss-20b", "gpt-oss-120b")
+    wide = Scopes(max_effort="high", models=models, see_reasoning=True, max_reasoning_tokens=64)
     grants = (Grant(claim="groups", value="all", tenant="small", scopes=wide),)
     issuer = world.trust(claims=ClaimSettings(grants=grants))
     await issuer.keys.refresh()
-    world.set_tenant("small", Scopes(max_effort="low", models=("gpt-oss-20b",), endpoints=("chat",)))
+    small = Scopes(max_effort="low", models=models[:1], endpoints=("chat",), max_reasoning_tokens=32)
+    world.set_tenant("small", small)
     tokens = Tokens([issuer], world.index, clock=world.clock)
     caller = tokens.find(token(groups=["all"]))
     assert caller is not None
     assert (caller.max_effort, caller.models) == ("low", frozenset({"gpt-oss-20b"}))
     assert (caller.endpoints, caller.see_reasoning) == (frozenset({"chat"}), False)
+    assert caller.max_reasoning_tokens == 32
     assert tokens.find(token(groups=["none"])) is None
 
 
