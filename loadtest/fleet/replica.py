@@ -59,9 +59,13 @@ class Replica:
         use = min(1.0, self._kv / self.engine.kv_tokens)
         return EngineLoad(len(self._running), len(self._waiting), use, self.engine.slots)
 
+    def running(self) -> list[Job]:
+        """Return the requests of its batch."""
+        return [run.job for run in self._running.values()]
+
     def jobs(self) -> list[Job]:
         """Return its requests, running and waiting."""
-        return [run.job for run in self._running.values()] + [job for _, _, job in self._waiting]
+        return self.running() + [job for _, _, job in self._waiting]
 
     def expected_tokens(self) -> int:
         """Return the tokens that its requests still have to generate, as expected."""

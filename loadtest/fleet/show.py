@@ -7,6 +7,7 @@ from rich.table import Table
 
 from cluster.core.effort import Effort
 from loadtest.bench.statistics import spread
+from loadtest.fleet.acceptance import Check
 from loadtest.fleet.measures import Group, Measures
 from loadtest.fleet.routers import OURS
 from loadtest.fleet.scenarios import Case
@@ -40,6 +41,28 @@ def tables(found: Sequence[Found]) -> list[Table]:
         cells = [told([figure(run) for run in runs], form) for _, figure, form in COLUMNS]
         table.add_row(case.policy, *cells, style="bold" if case.policy == OURS else "")
     return list(made.values())
+
+
+def verdicts(checks: Sequence[Check]) -> Table:
+    """Return the table of an acceptance run."""
+    table = Table("bar", "figure")
+    for name in ("median", "over the seeds", "limit"):
+        table.add_column(name, justify="right")
+    table.add_column("beside")
+    table.add_column("")
+    for check in checks:
+        over, word = check.over, "[green]held[/green]" if check.held else "[red]not held[/red]"
+        form = ".2%" if check.name.endswith("refused") else ".3f"
+        table.add_row(
+            str(check.bar),
+            check.name,
+            format(over.median, form),
+            f"{over.low:{form}} to {over.high:{form}}",
+            f"{check.sense} {check.limit:g}",
+            check.beside,
+            word,
+        )
+    return table
 
 
 def told(values: Sequence[float], form: str) -> str:

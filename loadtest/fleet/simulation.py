@@ -3,12 +3,14 @@
 import heapq
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from cluster.core.cost import CostModel
 from cluster.core.effort import EFFORTS
+from cluster.core.engine import USAGE_COMMENT_EVERY_S
 from cluster.core.routing import DEFAULT_POLICY, Policy
 from cluster.serving import report
 from cluster.serving.deploy import ROUTERS_PER_NODE
@@ -241,9 +243,18 @@ class Simulation:
             if replica.up:
                 self._ended(now_s, replica.advance(now_s))
                 reports[name] = _report_of(replica, now_s)
+                self._comment(now_s, replica)
         self._generated.append((now_s, sum(replica.generated for replica in self._replicas.values())))
         self._at(now_s + self._setup.lag_s, self._learn, reports)
         self._at(now_s + self._setup.report_s, self._report)
+
+    def _comment(self, now_s: float, replica: Replica) -> None:
+        """Let the gateways see the load in usage comments, of which each running stream has one in 2 s."""
+        streams = Counter(job.gateway for job in replica.running())
+        round_ = round(now_s / self._setup.report_s)
+        for index, count in streams.items():
+            if round_ % math.ceil(USAGE_COMMENT_EVERY_S / self._setup.report_s / count) == 0:
+                self._gateways[index].room.report(replica.name, replica.load, now_s)
 
     def _learn(self, now_s: float, reports: dict[str, Report]) -> None:
         del now_s
