@@ -4,7 +4,7 @@ A bar is a list of checks; a check compares the median of a figure over the seed
 tuned. Ratios are taken within a seed, where every policy meets the same requests.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -51,7 +51,7 @@ class _Compared(NamedTuple):
     """The product and some baselines under the same setups."""
 
     ours: Runs
-    others: dict[str, Runs]
+    others: Mapping[str, Runs]
 
 
 def check_all(lab: Lab, seeds: int) -> Iterator[Check]:
