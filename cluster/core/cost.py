@@ -7,14 +7,19 @@ the way. Means say how much load a request is, a percentile how much of a limit 
 
 Old answers fade: the weight of each halves with every ``HALF_LIFE`` later ones of its kind. There is no clock
 here: what is known is a function of the answers and their order alone.
+
+Answers count while they run, too. After a start the short ones end first, and by these alone all would seem
+short; so each length that a running answer passes is counted when it passes it, and not again at its end.
 """
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
+from operator import sub
 from typing import Any, NamedTuple
 
-from cluster.core.cost_snapshot import Entry, SnapshotError, read, write
+from cluster.core.cost_snapshot import Entry, SnapshotError, read, write, written
 from cluster.core.effort import Effort
 from cluster.core.lengths import BUCKETS, MAX_TOKENS, PRIOR_WEIGHT, Fit, bucket, fit, prior
 
@@ -70,29 +75,50 @@ class CostModel:
         return (self._pooled[model, effort] if own is None else own).known().expected
 
     def observe(
-        self, model: str, effort: Effort, tenant: str, *, reasoning: int, answer: int, cut: bool
+        self,
+        model: str,
+        effort: Effort,
+        tenant: str,
+        *,
+        reasoning: int,
+        answer: int,
+        cut: bool,
+        counted: int = 0,
     ) -> None:
         """Learn from an answer of so many tokens, which would have gone on where it was ``cut``.
 
-        An answer without a token teaches nothing. Raises `KeyError` as `estimate` does.
+        ``counted`` are those that `progress` was told of. An answer without a token teaches nothing. Raises
+        `KeyError` as `estimate` does.
         """
-        pooled, kind = self._pooled[model, effort], (model, effort, tenant)
-        output = min(reasoning + answer, MAX_TOKENS)
+        pooled, output = self._pooled[model, effort], min(reasoning + answer, MAX_TOKENS)
         if output < 1:
             return
-        own = self._own.get(kind)
-        if own is None:
-            own = self._add(kind)
-        else:
-            self._own.move_to_end(kind)
-        index, reasoning = bucket(output), max(0, min(reasoning, output))
-        pooled.learn(index, reasoning, output, cut)
-        own.learn(index, reasoning, output, cut)
+        own = self._taught(model, effort, tenant)
+        first, last, reasoning = _start(counted), bucket(output), max(0, min(reasoning, output))
+        for learned in (pooled, own):
+            learned.go_on(first, last)
+            learned.end(last, reasoning, output, cut)
+
+    def progress(self, model: str, effort: Effort, tenant: str, *, counted: int, output: int) -> None:
+        """Learn from an answer that runs and has come to ``output`` tokens, since it had those ``counted``.
+
+        Raises `KeyError` as `estimate` does.
+        """
+        pooled, first, last = self._pooled[model, effort], _start(counted), _start(output)
+        if last > first:
+            for learned in (pooled, self._taught(model, effort, tenant)):
+                learned.go_on(first, last)
+                learned.hurry()
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that was learned, as a value for JSON."""
-        pooled = [each.entry(*kind, None) for kind, each in self._pooled.items()]
-        return write([*pooled, *(each.entry(*kind) for kind, each in self._own.items())])
+        return write(self.entries())
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Yield what a snapshot holds, 60 µs each; more may be learned between two of them."""
+        pooled, own = list(self._pooled.items()), list(self._own.items())
+        yield from (written(each.entry(*kind, None)) for kind, each in pooled)
+        yield from (written(each.entry(*kind)) for kind, each in own)
 
     def restore(self, snapshot: object) -> None:
         """Replace all that was learned by a `snapshot`, less that of models which have no prior any more.
@@ -110,12 +136,26 @@ class CostModel:
             kept = self._pooled[model, effort] if tenant is None else self._add((model, effort, tenant))
             kept.load(entry)
 
+    def _taught(self, model: str, effort: Effort, tenant: str) -> "_Learned":
+        """Return the tenant's own, as the one that was taught last."""
+        kind = (model, effort, tenant)
+        own = self._own.get(kind)
+        if own is None:
+            return self._add(kind)
+        self._own.move_to_end(kind)
+        return own
+
     def _add(self, kind: tuple[str, Effort, str]) -> "_Learned":
         model, effort, _ = kind
         own = self._own[kind] = _Learned(self._pooled[model, effort].known)
         if len(self._own) > MAX_LEARNED:
             self._own.popitem(last=False)
         return own
+
+
+def _start(tokens: int) -> int:
+    """Return the bucket that an answer of so many tokens has come to."""
+    return bucket(tokens) if tokens > 0 else 0
 
 
 class _Known(NamedTuple):
@@ -139,12 +179,13 @@ def _unseen(mean: float) -> Callable[[], _Known]:
 class _Learned:
     """What was seen of one kind of answer; ``start`` gives the estimate that holds before any was."""
 
-    __slots__ = ("_cut", "_due", "_ended", "_known", "_output", "_reasoning", "_start", "_weight")
+    __slots__ = ("_due", "_ended", "_known", "_output", "_reasoning", "_start", "_steps", "_weight")
 
     def __init__(self, start: Callable[[], _Known]) -> None:
         self._start, self._known = start, start()
-        self._ended, self._cut = array("d", bytes(8 * BUCKETS)), array("d", bytes(8 * BUCKETS))
-        """Weights of the answers of each length."""
+        self._ended, self._steps = array("d", bytes(8 * BUCKETS)), array("d", bytes(8 * BUCKETS))
+        """Weights, by length, of the answers that ended; and of those that came to it, less those that set
+        out from it: added up from the top, what has passed each length."""
         self._reasoning = self._output = 0.0
         """Weighted tokens of the answers that ended."""
         self._weight = 1.0
@@ -152,12 +193,10 @@ class _Learned:
         self._due = 0
         """Answers that may yet come before the estimate is made anew."""
 
-    def learn(self, index: int, reasoning: int, output: int, cut: bool) -> None:
-        """Add one answer; ``index`` is the bucket of its ``output``."""
+    def end(self, index: int, reasoning: int, output: int, cut: bool) -> None:
+        """Add the end of an answer; ``index`` is the bucket of its ``output``."""
         weight = self._weight
-        if cut:
-            self._cut[index] += weight
-        else:
+        if not cut:
             self._ended[index] += weight
             self._reasoning += weight * reasoning
             self._output += weight * output
@@ -165,6 +204,16 @@ class _Learned:
         self._due -= 1
         if weight > _HEAVY:
             self._rescale()
+
+    def go_on(self, first: int, last: int) -> None:
+        """Add that an answer has passed the buckets from ``first`` to the one before ``last``."""
+        if last > first:
+            self._steps[first] -= self._weight
+            self._steps[last] += self._weight
+
+    def hurry(self) -> None:
+        """Have the estimate made anew when it is next asked for."""
+        self._due = -1
 
     def known(self) -> _Known:
         """Return the estimate."""
@@ -175,25 +224,31 @@ class _Learned:
     def entry(self, model: str, effort: Effort, tenant: str | None) -> Entry:
         """Return what was seen, for a snapshot."""
         self._rescale()
-        ended, cut = list(self._ended), list(self._cut)
-        return Entry(model, effort, tenant, ended, cut, self._reasoning, self._output)
+        return Entry(model, effort, tenant, list(self._ended), self._passed(), self._reasoning, self._output)
 
     def load(self, entry: Entry) -> None:
         """Replace what was seen by that of a snapshot."""
-        self._ended, self._cut = array("d", entry.ended), array("d", entry.cut)
+        came, passed = [0.0, *entry.passed[:-1]], entry.passed
+        self._ended, self._steps = array("d", entry.ended), array("d", map(sub, came, passed))
         self._reasoning, self._output, self._weight, self._due = entry.reasoning, entry.output, 1.0, -1
+
+    def _passed(self) -> list[float]:
+        """Return the weights of the answers that went beyond each length."""
+        sums = [max(above, 0.0) for above in accumulate(reversed(self._steps))]
+        return [*sums[-2::-1], 0.0]
 
     def _make(self) -> None:
         start, old = self._start(), PRIOR_WEIGHT * self._weight
-        lengths = fit(start.lengths, self._ended, self._cut, weight=old)
+        passed = self._passed()
+        lengths = fit(start.lengths, self._ended, passed, weight=old)
         tokens = old * start.lengths.mean
         share = (tokens * start.reasoning_share + self._reasoning) / (tokens + self._output)
         self._known = _Known.of(lengths, share)
-        self._due = int((sum(self._ended) + sum(self._cut)) / self._weight * _ANEW)
+        self._due = int((self._ended[0] + passed[0]) / self._weight * _ANEW)
 
     def _rescale(self) -> None:
         """Divide all weights by the next answer's."""
         weight, self._weight = self._weight, 1.0
         self._ended = array("d", [seen / weight for seen in self._ended])
-        self._cut = array("d", [seen / weight for seen in self._cut])
+        self._steps = array("d", [seen / weight for seen in self._steps])
         self._reasoning, self._output = self._reasoning / weight, self._output / weight

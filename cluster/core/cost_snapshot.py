@@ -7,11 +7,13 @@ from typing import Any, NamedTuple, cast
 from cluster.core.effort import EFFORTS, Effort
 from cluster.core.lengths import BUCKETS, MAX_TOKENS
 
-VERSION = 1
+VERSION = 2
 MAX_NAME = 256
 """Longest name of a model or tenant, in characters."""
 MAX_ENTRIES = 8192
-_KEYS = frozenset({"model", "effort", "tenant", "ended", "cut", "reasoning", "output"})
+MAX_RUNNING = 16_384
+"""Answers that run at once in one gateway, at most."""
+_KEYS = frozenset({"model", "effort", "tenant", "ended", "passed", "reasoning", "output"})
 
 
 class SnapshotError(ValueError):
@@ -27,23 +29,24 @@ class Entry(NamedTuple):
     """None: of all tenants."""
     ended: list[float]
     """Answers of each length, by bucket."""
-    cut: list[float]
-    """The same of those that were cut."""
+    passed: list[float]
+    """Answers that went beyond each length."""
     reasoning: float
     """Tokens of reasoning in the answers that ended."""
     output: float
     """All tokens in them."""
 
 
-def write(entries: Iterable[Entry]) -> dict[str, Any]:
-    """Return the snapshot of ``entries``, which keep their order."""
-    return {"version": VERSION, "learned": [_written(entry) for entry in entries]}
+def write(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the snapshot of `written` entries, which keep their order."""
+    return {"version": VERSION, "learned": list(entries)}
 
 
 def read(snapshot: object, *, most: float) -> list[Entry]:
     """Return the entries of a snapshot. Raises `SnapshotError`.
 
-    ``most`` is the weight that the answers of one entry may have together: a heavier past would never fade.
+    ``most`` is the weight that the answers of one entry which ended may have together, and `MAX_RUNNING` more
+    those that passed one length: a heavier past would hardly fade.
     """
     if not isinstance(snapshot, dict) or snapshot.keys() != {"version", "learned"}:
         raise SnapshotError("a snapshot is an object with `version` and `learned`, and nothing else")
@@ -63,8 +66,9 @@ def read(snapshot: object, *, most: float) -> list[Entry]:
     return list(found.values())
 
 
-def _written(entry: Entry) -> dict[str, Any]:
-    sparse = {name: _sparse(getattr(entry, name)) for name in ("ended", "cut")}
+def written(entry: Entry) -> dict[str, Any]:
+    """Return an entry as it is in a snapshot."""
+    sparse = {name: _sparse(getattr(entry, name)) for name in ("ended", "passed")}
     sums = {name: round(getattr(entry, name), 3) for name in ("reasoning", "output")}
     return entry._asdict() | sparse | sums
 
@@ -80,16 +84,18 @@ def _entry(value: object, most: float) -> Entry:
     if value["effort"] not in EFFORTS:
         raise SnapshotError(f"`effort` must be one of {', '.join(EFFORTS)}")
     tenant = value["tenant"]
-    ended, cut = _weights(value["ended"]), _weights(value["cut"])
-    if sum(ended) + sum(cut) > most:
-        raise SnapshotError(f"its answers weigh more than {most:.0f}")
+    ended, passed = _weights(value["ended"]), _weights(value["passed"])
+    if sum(ended) > most or max(passed) > most + MAX_RUNNING:
+        raise SnapshotError(
+            f"its answers weigh more than {most:.0f}, or those on their way {MAX_RUNNING} more"
+        )
     output = _number(value["output"], most * MAX_TOKENS)
     return Entry(
         model=_name(value["model"]),
         effort=cast(Effort, value["effort"]),
         tenant=None if tenant is None else _name(tenant),
         ended=ended,
-        cut=cut,
+        passed=passed,
         reasoning=_number(value["reasoning"], output),
         output=output,
     )

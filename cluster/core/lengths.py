@@ -1,18 +1,18 @@
-"""How long answers are: a distribution over log-spaced lengths, learned also from those that were cut.
+"""How long answers are: a distribution over log-spaced lengths, learned also from those that did not end.
 
-An answer that was cut at 100 tokens would have had *at least* 100. To count it as one of 100 would teach that
-answers are short, most of all where they are so long that they are cut; to leave it out would teach the same,
-because the long ones are the ones left out. So lengths are learned as lifetimes are, by a life table (Cutler
-and Ederer, 1958; Kaplan and Meier's estimate over buckets): a cut answer counts among those that reached each
-length up to its cut, and tells nothing of those beyond. There, where nothing else is known, the shape of the
-prior decides. A cut answer can thus raise an expectation and never lowers one.
+An answer that was cut at 100 tokens, or is there now, has *at least* 100. To count it as one of 100 would
+teach that answers are short, most of all where they are so long that they are cut; to leave it out would
+teach the same, because the long ones are the ones left out. So lengths are learned as lifetimes are, by a
+life table (Cutler and Ederer, 1958; Kaplan and Meier's estimate over buckets): of the answers that reached a
+bucket of lengths, how many ended in it, and how many went on? Beyond the longest that is known the shape of
+the prior decides. An answer that went on can thus raise an expectation and never lowers one.
 """
 
 import math
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
-from operator import add, mul
+from operator import mul
 from typing import NamedTuple
 
 MAX_TOKENS = 2**17
@@ -57,29 +57,31 @@ def prior(mean: float) -> Fit:
     return Fit(array("d", shares), mean, _percentile(shares))
 
 
-def fit(expected: Fit, ended: Sequence[float], cut: Sequence[float], *, weight: float) -> Fit:
+def fit(expected: Fit, ended: Sequence[float], passed: Sequence[float], *, weight: float) -> Fit:
     """Return the distribution of lengths behind what was seen.
 
-    ``ended`` and ``cut`` are the numbers of answers, by bucket, that ended and that were cut at that length;
-    ``expected`` is the prior, which counts for ``weight`` of them.
+    ``ended`` are the numbers of answers that ended in each bucket, ``passed`` of those that went beyond it;
+    ``expected`` is the prior, which counts for ``weight`` answers. An answer that came to a bucket and has
+    left it counts there as one, and one that was cut in it, or is in it, as a half: so far it is on average.
     """
-    ends = [share * weight + seen for share, seen in zip(expected.shares, ended, strict=True)]
     shares: list[float] = []
-    left = 1.0
-    for here, cut_here, reached in zip(ends, cut, _reached(ends, cut), strict=True):
-        # who was cut within a bucket was in it for half of it, on average
-        share = left * here / (reached - cut_here / 2) if here else 0.0
-        shares.append(share)
-        left -= share
-    shares[-1] += max(left, 0.0)  # reached the last bucket, and was cut there
+    left, came = 1.0, ended[0] + passed[0]
+    for share, longer, ends, went_on in zip(
+        expected.shares, _longer(expected.shares), ended, passed, strict=True
+    ):
+        here = share * weight + ends
+        reached = (share + longer) * weight + (came + ends + went_on) / 2
+        gone = left * min(here / reached, 1.0) if here else 0.0
+        shares.append(gone)
+        left, came = left - gone, went_on
+    shares[-1] += max(left, 0.0)  # went on beyond the last bucket, which has no end
     return Fit(array("d", shares), sum(map(mul, shares, _MEANS)), _percentile(shares))
 
 
-def _reached(ends: Sequence[float], cut: Sequence[float]) -> Iterable[float]:
-    """Return, by bucket, how many answers are known to have reached it."""
-    # summed up from the top, where the numbers are small: each sum then is no less than its parts
-    sums: list[float] = list(accumulate(map(add, reversed(ends), reversed(cut))))
-    return reversed(sums)
+def _longer(shares: Sequence[float]) -> Iterable[float]:
+    """Return, by bucket, the share of the answers that are longer."""
+    # summed up from the top, where the numbers are small, so that nothing is lost
+    return reversed([0.0, *accumulate(reversed(shares[1:]))])
 
 
 def _percentile(shares: Sequence[float]) -> float:

@@ -37,6 +37,11 @@ class Gate:
         """Return when the last request has left; only after `drain`."""
         await self._empty.wait()
 
+    def learn_so_far(self) -> None:
+        """Learn from how far the answers inside have come."""
+        for owned in self._inside:
+            owned.learn_so_far()
+
     def abort(self) -> None:
         """End every request inside; each tells its client so."""
         for owned in list(self._inside):

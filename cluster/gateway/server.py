@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from cluster.gateway.admission import Gate
 from cluster.gateway.app import build, build_refusing
 from cluster.gateway.auth import Authenticator
+from cluster.gateway.cost_keeper import CostKeeper
 from cluster.gateway.flow import Director
 from cluster.gateway.health import build_admin
 from cluster.gateway.http_cycle import App
@@ -82,6 +83,7 @@ class Gateway:
     gate: Gate
     engines: Engines
     identity: Identity
+    costs: CostKeeper
     limits: MemoryLimits | RedisLimits
 
 
@@ -107,11 +109,12 @@ def assemble(settings: Settings, log: Log) -> Gateway:
         telemetry.watch_issuer(issuer.settings.name, issuer.keys.age_s)
     engines = Engines(settings.serving.url, _engine_key(settings.serving.engine_key_file))
     limits = _limit_store(settings.limits, telemetry.limiter_degraded)
+    costs = CostKeeper(cost_model(settings), gate, settings.gateway.costs_file)
     director = Director(
         settings=settings,
         authenticate=Authenticator(identity, address_of, now=time.monotonic),
         limits=limits,
-        costs=cost_model(settings),
+        costs=costs.model,
         gate=gate,
         relays=RelaySettings(engines, pepper, settings.gateway.stream, time.monotonic, Retries(pepper)),
         telemetry=telemetry,
@@ -123,6 +126,7 @@ def assemble(settings: Settings, log: Log) -> Gateway:
         gate=gate,
         engines=engines,
         identity=identity,
+        costs=costs,
         limits=limits,
     )
 
@@ -166,14 +170,16 @@ async def _serve(settings: Settings, log: Log) -> None:
         api = HttpServer(gateway.app, http, refusing)
         admin = HttpServer(gateway.admin, http, refusing)
         async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(gateway.identity.follow())
+            followers = [tasks.create_task(one.follow()) for one in (gateway.identity, gateway.costs)]
             tasks.create_task(api.serve([api_socket]))
             tasks.create_task(admin.serve([admin_socket]))
             logger.info("listening on %s", settings.gateway.listen)
             _spare_the_collector()
             await _until_drained(gateway.gate, api, settings.gateway.stream.drain_s)
             api.should_exit = admin.should_exit = True
-            following.cancel()
+            for follower in followers:
+                follower.cancel()
+        gateway.costs.save()
 
 
 def _spare_the_collector() -> None:

@@ -8,12 +8,13 @@ cancellation reaches. (anyio's task group and shielded scope would do the same f
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from cluster.core.accounting import Outcome
+from cluster.core.accounting import Outcome, Usage
 from cluster.core.cost import CostModel
 from cluster.core.limits import Reservation
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.http_cycle import Cycle
 from cluster.gateway.http_errors import ClientGone, DeadlineExceeded, RequestFailed, ShutDown
+from cluster.gateway.plan import Plan
 from cluster.gateway.ports import LimitStore
 
 _CHARGED_UNSTREAMED = (Outcome.CLIENT_GONE_WAITING, Outcome.DEADLINE)
@@ -73,6 +74,10 @@ class Owned:
             self._failure = failure
             self._running.cancel()
 
+    def learn_so_far(self) -> None:
+        """Learn from how far the answer has come."""
+        learn_so_far(self._costs, self._exchange)
+
     def _cancelled_from_outside(self) -> bool:
         """Take back the cancellation that `end` asked for; return whether there is another."""
         assert self._running is not None
@@ -118,18 +123,39 @@ def charge(exchange: Exchange, failure: Exception | None) -> int:
 def learn(costs: CostModel, exchange: Exchange, failure: Exception | None) -> None:
     """Tell ``costs`` what the answer took, or took at least where its limit or a ``failure`` cut it.
 
-    Of several choices the engine tells the sum alone, and nothing can be learned from that. A budget
-    cuts a thought, not the answer: what it took is what such requests of the tenant take.
+    A budget cuts a thought, not the answer: what it took is what such requests of the tenant take.
     """
-    caller, request, plan, usage = exchange.caller, exchange.request, exchange.plan, exchange.usage
-    if caller is None or request is None or plan is None or usage is None or request.choices > 1:
+    if (known := _known(exchange)) is None:
         return
+    tenant, plan, usage = known
     at_limit = usage.reasoning + usage.answer >= plan.max_output_tokens
     costs.observe(
         plan.model,
         plan.choice.level,
-        caller.tenant,
+        tenant,
         reasoning=usage.reasoning,
         answer=usage.answer,
         cut=failure is not None or at_limit,
+        counted=exchange.counted_tokens,
     )
+
+
+def learn_so_far(costs: CostModel, exchange: Exchange) -> None:
+    """Tell ``costs`` how far an answer that runs has come, as far as the engine has told."""
+    if (known := _known(exchange)) is None:
+        return
+    tenant, plan, usage = known
+    output = usage.reasoning + usage.answer
+    costs.progress(plan.model, plan.choice.level, tenant, counted=exchange.counted_tokens, output=output)
+    exchange.counted_tokens = max(output, exchange.counted_tokens)
+
+
+def _known(exchange: Exchange) -> tuple[str, Plan, Usage] | None:
+    """Return tenant, plan and tokens of an answer of which something can be learned.
+
+    Of several choices the engine tells the sum alone, and nothing can be learned from that.
+    """
+    caller, request, plan, usage = exchange.caller, exchange.request, exchange.plan, exchange.usage
+    if caller is None or request is None or plan is None or usage is None or request.choices > 1:
+        return None
+    return caller.tenant, plan, usage

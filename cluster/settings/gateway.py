@@ -1,5 +1,6 @@
 """Settings of the gateway: its addresses, its patience with clients, its logs."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
@@ -57,6 +58,9 @@ class GatewaySettings(Section):
     that is not named here all clients have the proxy's address, in audit lines and where failures count."""
     max_body_bytes: Count = 4 * 1024 * 1024
     """Largest request body in bytes; a larger one is refused with 413 before it is read."""
+    costs_file: Path | None = None
+    """File of this gateway's own that keeps what answers were learned to cost; None: it starts anew from
+    ``expected_output_tokens`` each time."""
     http: HttpSettings = HttpSettings()
     """How long clients may take on a connection, on both addresses."""
     stream: StreamSettings = StreamSettings()

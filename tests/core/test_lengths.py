@@ -23,6 +23,20 @@ def counted(lengths: Sequence[int]) -> list[float]:
     return found
 
 
+def gone_on(lengths: Sequence[int]) -> list[float]:
+    """Return how many have passed each bucket, of answers that are longer than that."""
+    found = [0.0] * BUCKETS
+    for tokens in lengths:
+        for index in range(bucket(tokens)):
+            found[index] += 1
+    return found
+
+
+def of(ended: Sequence[int], cut: Sequence[int] = (), *, expected: float) -> Fit:
+    """Return the fit of answers that ended and of answers that were cut; ``expected`` is the prior's mean."""
+    return fit(prior(expected), counted(ended), gone_on([*ended, *cut]), weight=10)
+
+
 def drawn(mean: float, number: int, *, seed: int = 0, sigma: float = 1.0) -> list[int]:
     """Return log-normal lengths of that mean."""
     rng = random.Random(seed)
@@ -45,9 +59,9 @@ def test_a_prior_has_the_mean_that_it_was_given(mean: float) -> None:
 
 
 @given(means, counts, counts)
-def test_a_fit_is_a_distribution(mean: float, ended: list[float], cut: list[float]) -> None:
+def test_a_fit_is_a_distribution(mean: float, ended: list[float], passed: list[float]) -> None:
     """No share is negative, they add up to 1, and mean and percentile are possible lengths."""
-    found = fit(prior(mean), ended, cut, weight=10)
+    found = fit(prior(mean), ended, passed, weight=10)
     assert min(found.shares) >= 0
     assert sum(found.shares) == pytest.approx(1)
     assert 0 < found.mean <= MAX_TOKENS * 1.0001
@@ -55,13 +69,13 @@ def test_a_fit_is_a_distribution(mean: float, ended: list[float], cut: list[floa
 
 
 @given(means, counts, counts, st.integers(0, BUCKETS - 1), st.sampled_from([1.0, 1000.0]))
-def test_a_cut_answer_never_lowers_an_expectation(
-    mean: float, ended: list[float], cut: list[float], index: int, number: float
+def test_an_answer_that_went_on_never_lowers_an_expectation(
+    mean: float, ended: list[float], passed: list[float], index: int, number: float
 ) -> None:
     """One more makes no length less likely to be exceeded, so neither the mean nor the percentile falls."""
-    before = fit(prior(mean), ended, cut, weight=10)
-    cut[index] += number
-    after = fit(prior(mean), ended, cut, weight=10)
+    before = fit(prior(mean), ended, passed, weight=10)
+    passed[index] += number
+    after = fit(prior(mean), ended, passed, weight=10)
     assert all(longer_than(after, at) >= longer_than(before, at) - 1e-9 for at in range(BUCKETS))
     assert after.mean >= before.mean * (1 - 1e-9)
     assert after.p95 >= before.p95 * (1 - 1e-9)
@@ -71,7 +85,7 @@ def test_a_cut_answer_never_lowers_an_expectation(
 def test_whole_answers_are_learned(seed: int) -> None:
     """Mean and percentile are those of the answers."""
     lengths = drawn(1500, 5000, seed=seed)
-    found = fit(prior(400), counted(lengths), NONE, weight=10)
+    found = of(lengths, expected=400)
     assert found.mean == pytest.approx(sum(lengths) / len(lengths), rel=0.02)
     assert sum(tokens <= found.p95 for tokens in lengths) / len(lengths) == pytest.approx(
         PERCENTILE, abs=0.01
@@ -88,15 +102,15 @@ def test_answers_of_clients_that_leave_at_any_time_are_learned(seed: int) -> Non
     ended = [length for length, left in pairs if length <= left]
     cut = [left for length, left in pairs if length > left]
     assert 0.35 < len(cut) / len(lengths) < 0.65
-    assert fit(prior(500), counted(ended), counted(cut), weight=10).mean == pytest.approx(1500, rel=0.15)
-    assert fit(prior(500), counted(ended + cut), NONE, weight=10).mean < 0.6 * 1500
-    assert fit(prior(500), counted(ended), NONE, weight=10).mean < 0.6 * 1500
+    assert of(ended, cut, expected=500).mean == pytest.approx(1500, rel=0.15)
+    assert of(ended + cut, expected=500).mean < 0.6 * 1500
+    assert of(ended, expected=500).mean < 0.6 * 1500
 
 
 @pytest.mark.parametrize("limit", [200, 1000])
 def test_beyond_a_limit_the_priors_shape_decides(limit: int) -> None:
     """All that is known of an answer at its limit is that it went on: as the prior does from there."""
-    every_one = fit(prior(400), NONE, counted([limit] * 10_000), weight=10)
+    every_one = of([], [limit] * 10_000, expected=400)
     start = bucket(limit)
     assert sum(every_one.shares[:start]) < 0.002
     for index in range(start, BUCKETS):

@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 import yaml
 
+from cluster.core.hint import parse as parse_hint
 from cluster.core.keys import RANDOM_BYTES, digest, key_id, mint
 from cluster.gateway import server
 from cluster.gateway.server import StartError, listen
@@ -194,6 +195,29 @@ async def test_a_running_answer_finishes_before_the_process_ends(running: Runnin
     assert status == 0
     outcomes = [line["outcome"] for line in lines if line["log"] == "usage"]
     assert sorted(outcomes) == ["completed", "shed"]
+
+
+@pytest.mark.integration
+async def test_what_was_learned_is_kept_at_the_end(tmp_path: Path) -> None:
+    """SIGTERM leaves a file that the next process starts from."""
+    upstream = Upstream()
+    upstream.then(respond(200, completion()))
+    made = document(tmp_path, await upstream.start())
+    made["gateway"]["costs_file"] = str(tmp_path / "costs.json")
+    key = write_key(tmp_path / "keys")
+    hints = []
+    for _ in range(2):
+        async with gateway(made, tmp_path, upstream, key=key) as process:
+            for _ in range(30):
+                assert await process.serves(key)
+            process.process.send_signal(signal.SIGTERM)
+            assert (await process.end())[0] == 0
+        hints.append([parse_hint(seen.headers["x-route-hint"]) for seen in upstream.requests])
+        upstream.requests.clear()
+    await upstream.stop()
+    first, second = ([hint.expected_output_tokens for hint in told if hint] for told in hints)
+    assert first[0] > first[-1] > second[-1]
+    assert first[-1] >= second[0]
 
 
 @pytest.mark.integration

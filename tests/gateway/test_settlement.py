@@ -239,7 +239,8 @@ def taught(world: World) -> Lengths:
     """Return what the tenant's answers at medium effort have taught about their length."""
     for entry in world.costs.snapshot()["learned"]:
         if (entry["effort"], entry["tenant"]) == ("medium", "acme"):
-            return [index for index, _ in entry["ended"]], [index for index, _ in entry["cut"]]
+            ended, reached = [index for index, _ in entry["ended"]], len(entry["passed"])
+            return ended, [] if reached in ended else [reached]
     return NOTHING
 
 
