@@ -22,6 +22,9 @@ WAIT_STEP = 0.25
 WAIT_PAUSE_S = 10.0
 """Seconds for which all replicas must have run before a wait adds more: the last ones need time to help."""
 
+QUEUED_S = 3.0
+"""Seconds for which what a gateway told of its queue counts at least; one that has none soon tells so."""
+
 
 class ReplicaLoad(NamedTuple):
     """What one replica reports."""
@@ -57,6 +60,36 @@ class Policy:
 
 
 DEFAULT_POLICY = Policy()
+
+
+class Queued(NamedTuple):
+    """What gateways tell of their queues: the most of the last `QUEUED_S` to twice as many seconds.
+
+    Nothing says which gateway told what, so it is the longest single queue, not all of them together: too
+    little where there are several gateways, and then replicas are added in more steps.
+    """
+
+    newer: float = 0
+    """The most tokens told since ``since_s``."""
+    older: float = 0
+    """The most tokens told in the time before."""
+    since_s: float = 0
+
+    def plus(self, tokens: float, now_s: float) -> "Queued":
+        """Return it with what one more request told."""
+        newer, older, since_s = self._turned(now_s)
+        return Queued(max(newer, tokens), older, since_s)
+
+    def at(self, now_s: float) -> float:
+        """Return the tokens as of ``now_s``."""
+        newer, older, _ = self._turned(now_s)
+        return max(newer, older)
+
+    def _turned(self, now_s: float) -> "Queued":
+        age_s = now_s - self.since_s
+        if 0 <= age_s < QUEUED_S:
+            return self
+        return Queued(0, self.newer if 0 <= age_s < 2 * QUEUED_S else 0, now_s)
 
 
 class Memory(NamedTuple):

@@ -12,6 +12,11 @@ from cluster.core import hint
 from cluster.settings import PoolSettings, Settings
 
 IMPORT_PATH = "cluster.serving.app:build"
+SCALING_POLICY = "cluster.serving.autoscaling:EffortScaling"
+SCALING_REPORT_S = 1.0
+"""Seconds between two reports of a replica to the autoscaler; Serve's default of 10 is two decisions late."""
+SCALING_WINDOW_S = 2.0
+"""Seconds that a report covers, more than lie between two; samples in it are a fifth of it apart."""
 ROUTERS_PER_NODE = 2
 """Request routers beside each HAProxy: one takes over when the other dies or is replaced."""
 GRACE_S = 30
@@ -84,8 +89,8 @@ def deployment_name(pool: str, settings: PoolSettings) -> str:
 def deploy_config(settings: Settings, *, host: str) -> dict[str, Any]:
     """Return the declarative config (`ServeDeploySchema`) of every pool, for HTTP on ``host``.
 
-    Replica counts stand in ``deployments`` and not in ``args``: there they change in place, while any change
-    of ``args`` restarts every replica of the application.
+    Bounds of replicas stand in ``deployments`` and not in ``args``: there they change in place, while any
+    change of ``args`` or of the policy restarts every replica of the application.
     """
     return {
         "proxy_location": "EveryNode",
@@ -100,16 +105,41 @@ def _application(name: str, pool: PoolSettings, settings: Settings) -> dict[str,
         "route_prefix": f"/{name}",
         "import_path": IMPORT_PATH,
         "args": {"pool": name, "settings": _document(name, pool, settings)},
-        "deployments": [{"name": deployment_name(name, pool), "num_replicas": pool.replicas.min}],
+        "deployments": [
+            {
+                "name": deployment_name(name, pool),
+                "num_replicas": "auto",
+                "autoscaling_config": autoscaling(pool),
+            }
+        ],
+    }
+
+
+def autoscaling(pool: PoolSettings) -> dict[str, Any]:
+    """Return Serve's autoscaling config of a pool.
+
+    Pools of a fixed size have one too, with equal bounds: that the size may change from now on is then a
+    change in place. The delays are the policy's own, which knows why it decides.
+    """
+    return {
+        "min_replicas": pool.replicas.min,
+        "max_replicas": pool.replicas.max,
+        # Called deprecated, but the variable that is to follow it is not read in 2.60.
+        "metrics_interval_s": SCALING_REPORT_S,
+        "look_back_period_s": SCALING_WINDOW_S,
+        "upscale_delay_s": 0,
+        "downscale_delay_s": 0,
+        "policy": {"policy_function": SCALING_POLICY, "policy_kwargs": pool.scaling.model_dump()},
     }
 
 
 def _document(name: str, pool: PoolSettings, settings: Settings) -> dict[str, Any]:
     """Return the part of the document that a pool depends on, so that nothing else restarts it."""
+    shown = pool.model_dump(mode="json", exclude={"replicas", "scaling"})
     serving = settings.serving.model_dump(mode="json", include={"engine_key_file", "vocabulary_dir"})
     return {
         "version": 1,
-        "serving": {**serving, "pools": {name: pool.model_dump(mode="json", exclude={"replicas"})}},
+        "serving": {**serving, "pools": {name: shown}},
         "models": {pool.model: {"pools": [name], "source": settings.models[pool.model].source}},
         "limits": {"max_request_s": settings.limits.max_request_s},
         "auth": settings.auth.model_dump(mode="json"),

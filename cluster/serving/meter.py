@@ -13,6 +13,7 @@ from typing import Any
 from cluster.core.effort import Effort
 from cluster.core.engine import EngineLoad, StreamUsage
 from cluster.core.lanes import Demand
+from cluster.core.scaling import Queued
 from cluster.serving import report
 from cluster.serving.harmony_tokens import ReasoningCounter
 
@@ -27,12 +28,13 @@ LATE_TOKENS = 128
 class Meter:
     """Tokens of one request; it may have several answers (``n``)."""
 
-    __slots__ = ("_answers", "effort", "expected", "prompt")
+    __slots__ = ("_answers", "effort", "expected", "prompt", "since_s")
 
-    def __init__(self, expected: int, effort: Effort = UNHINTED_EFFORT) -> None:
-        """Open a meter for a request that should generate ``expected`` tokens."""
+    def __init__(self, expected: int, effort: Effort = UNHINTED_EFFORT, since_s: float = 0.0) -> None:
+        """Open a meter for a request that should generate ``expected`` tokens and came at ``since_s``."""
         self.expected = expected
         self.effort = effort
+        self.since_s = since_s
         self.prompt = 0
         self._answers: dict[int, ReasoningCounter] = {}
 
@@ -50,6 +52,11 @@ class Meter:
             reasoning=sum(answer.reasoning for answer in answers),
             answer=sum(answer.answer for answer in answers),
         )
+
+    @property
+    def started(self) -> bool:
+        """Whether it has its first token."""
+        return bool(self._answers)
 
     @property
     def remaining(self) -> int:
@@ -70,15 +77,18 @@ class Ledger:
         self._slots = slots
         self._clock = clock
         self._demand = Demand()
+        self._queued = Queued()
         self._open: set[Meter] = set()
         self._running = 0
         self._kv_use = 0.0
 
-    def open(self, expected: int, effort: Effort = UNHINTED_EFFORT) -> Meter:
-        """Open a meter."""
-        meter = Meter(expected, effort)
+    def open(self, expected: int, effort: Effort = UNHINTED_EFFORT, *, queued_tokens: int = 0) -> Meter:
+        """Open a meter; ``queued_tokens`` is what its gateway says of the gateway's own queue."""
+        now_s = self._clock()
+        meter = Meter(expected, effort, now_s)
         self._open.add(meter)
-        self._demand = self._demand.plus(effort, expected, self._clock())
+        self._demand = self._demand.plus(effort, expected, now_s)
+        self._queued = self._queued.plus(queued_tokens, now_s)
         return meter
 
     def close(self, meter: Meter) -> None:
@@ -109,6 +119,15 @@ class Ledger:
             [meter.effort for meter in self._open],
             self._demand,
         )
+
+    def scaling_stats(self) -> dict[str, float]:
+        """Return what the autoscaler reads."""
+        now_s = self._clock()
+        requests = (
+            report.OpenRequest(meter.effort, meter.remaining, meter.started, now_s - meter.since_s)
+            for meter in self._open
+        )
+        return report.write_scaling(self._slots, requests, self._queued.at(now_s))
 
 
 class SchedulerObserver:

@@ -76,7 +76,7 @@ class EngineEdge:
     ) -> None:
         told = hint.parse(headers.get(hint.HEADER.encode(), b"").decode("latin-1"))
         meter = (
-            self._ledger.open(told.expected_output_tokens, told.effort)
+            self._ledger.open(told.expected_output_tokens, told.effort, queued_tokens=told.queued_tokens)
             if told
             else self._ledger.open(UNHINTED_TOKENS)
         )

@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from cluster.serving import deploy
-from cluster.settings import PoolSettings, Replicas, Settings
+from cluster.settings import PoolSettings, Replicas, ScalingSettings, Settings
 
 ROUTER = "cluster.serving.router.EffortRouter"
 ROUTING_STATS_PERIOD_S = 0.4
@@ -34,9 +34,8 @@ class Pool(BaseModel):
         pool = settings.serving.pools[name]
         return cls(
             name=name,
-            settings=pool.model_copy(
-                update={"replicas": Replicas()}
-            ),  # their number is not a replica's affair
+            # How many there are is not a replica's affair.
+            settings=pool.model_copy(update={"replicas": Replicas(), "scaling": ScalingSettings()}),
             source=settings.models[pool.model].source,
             engine_key_file=settings.serving.engine_key_file,
             vocabulary_dir=settings.serving.vocabulary_dir,
@@ -62,7 +61,8 @@ def read_engine_key(path: Path) -> str:
 def deployment_options(pool: Pool) -> dict[str, Any]:
     """Return the Serve options of the pool's replicas."""
     return {
-        # Beside the override in the declarative config: else Ray injects an autoscaling config that wins.
+        # The declarative config says how many (`deploy.autoscaling`); without a number here Ray LLM adds a
+        # config of its own to what the code says.
         "num_replicas": 1,
         "graceful_shutdown_timeout_s": pool.clock_s,
         "max_constructor_retry_count": START_ATTEMPTS,

@@ -1,16 +1,17 @@
-"""A replica's report to the request routers: what it says, and how a router reads it.
+"""A replica's reports to the request routers and to the autoscaler: what they say, and how they are read.
 
-Serve carries it as a dict. During a rollout reports of an older or newer release arrive: what is missing has
+Serve carries them as dicts. During a rollout reports of an older or newer release arrive: what is missing has
 a default, and what is unknown is ignored.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from cluster.core.effort import EFFORTS, Effort
 from cluster.core.engine import EngineLoad
 from cluster.core.lanes import ByEffort, Demand
 from cluster.core.routing import ReplicaView
+from cluster.core.scaling import ReplicaLoad
 
 
 def write(
@@ -58,3 +59,56 @@ def read(
 
 def _by_effort(said: Mapping[str, float]) -> ByEffort:
     return ByEffort(*(said.get(effort, 0) for effort in EFFORTS))
+
+
+class OpenRequest(NamedTuple):
+    """One request of a replica, as the autoscaler cares for it."""
+
+    effort: Effort
+    remaining_tokens: float
+    """Output tokens still expected."""
+    started: bool
+    """Whether it has its first token."""
+    age_s: float
+    """Seconds since it came to the replica."""
+
+
+def write_scaling(slots: int, requests: Iterable[OpenRequest], queued_tokens: float) -> dict[str, float]:
+    """Return the report to the autoscaler: the fields of `ReplicaLoad`, as Serve carries numbers only."""
+    running = running_tokens = waiting = waiting_tokens = low_wait_s = 0.0
+    for request in requests:
+        if request.started:
+            running += 1
+            running_tokens += request.remaining_tokens
+            continue
+        waiting += 1
+        waiting_tokens += request.remaining_tokens
+        if request.effort == "low":
+            low_wait_s = max(low_wait_s, request.age_s)
+    load = ReplicaLoad(slots, running, running_tokens, waiting, waiting_tokens, queued_tokens, low_wait_s)
+    return load._asdict()
+
+
+def read_scaling(said: Mapping[str, Mapping[Any, Sequence[Any]]]) -> list[ReplicaLoad]:
+    """Return the loads of the replicas that have reported.
+
+    ``said`` is what Serve's autoscaler has: by field and replica, the values of the last two seconds with
+    their times, oldest first. The last one counts, but of a wait the longest: it is over when it is told.
+    """
+    return [
+        ReplicaLoad(
+            slots=values[-1].value,
+            low_wait_s=max((one.value for one in said.get("low_wait_s", {}).get(replica, ())), default=0.0),
+            **{field: _last(said, field, replica) for field in _COUNTED},
+        )
+        for replica, values in said.get("slots", {}).items()
+        if values
+    ]
+
+
+_COUNTED = ("running", "running_tokens", "waiting", "waiting_tokens", "queued_tokens")
+
+
+def _last(said: Mapping[str, Mapping[Any, Sequence[Any]]], field: str, replica: Any) -> float:
+    values = said.get(field, {}).get(replica)
+    return float(values[-1].value) if values else 0.0

@@ -72,6 +72,10 @@ class GptOssServer(LLMServer):
         """Return the replica's load for the routers."""
         return self._ledger.routing_stats()
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return the replica's load for the autoscaler."""
+        return self._ledger.scaling_stats()
+
 
 def build(pool: pools.Pool) -> Application:
     """Return the application of a vLLM pool."""

@@ -31,3 +31,7 @@ class SimServer:
     def record_routing_stats(self) -> dict[str, Any]:
         """Return the replica's load for the routers."""
         return self._app.routing_stats
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return the replica's load for the autoscaler."""
+        return self._app.scaling_stats

@@ -30,7 +30,13 @@ from cluster.settings.fields import GptOss, TenantName
 from cluster.settings.gateway import HttpSettings, LoggingSettings, StreamSettings
 from cluster.settings.limits import DailyTokens, LimitSettings, RateLimits, RedisSettings
 from cluster.settings.models import ModelSettings, TierSettings
-from cluster.settings.serving import PoolSettings, Replicas, RoutingSettings, SimulatedEngine
+from cluster.settings.serving import (
+    PoolSettings,
+    Replicas,
+    RoutingSettings,
+    ScalingSettings,
+    SimulatedEngine,
+)
 
 __all__ = [
     "DEFAULT_PATH",
@@ -55,6 +61,7 @@ __all__ = [
     "RedisSettings",
     "Replicas",
     "RoutingSettings",
+    "ScalingSettings",
     "Scopes",
     "Settings",
     "SettingsError",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cluster.core import scaling
 from cluster.core.effort import Effort
 from cluster.core.routing import DEFAULT_POLICY
 from cluster.settings.fields import Count, GptOss, PoolName, Seconds, Section
@@ -18,7 +19,7 @@ class Replicas(Section):
     min: Count = 1
     """Fewest replicas kept ready."""
     max: Count = 1
-    """Most replicas that autoscaling may start; without an autoscaling policy a pool stays at ``min``."""
+    """Most replicas that the pool may grow to under load; at ``min`` their number is fixed."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -72,6 +73,23 @@ class RoutingSettings(Section):
     """Age in seconds at which a replica's report counts no more; it gets nothing then while others report."""
 
 
+class ScalingSettings(Section):
+    """When a pool gets more or fewer replicas, between ``replicas.min`` and ``replicas.max``.
+
+    Changing them restarts the pool's replicas; changing ``replicas`` does not.
+    """
+
+    slot_tokens: Annotated[float, Field(ge=16)] = scaling.DEFAULT_POLICY.slot_tokens
+    """Output tokens that one slot of the engine generates in the time that a replica takes to start: work
+    that is expected to be done by then starts none."""
+    slot_use: Annotated[float, Field(ge=0.1, le=1)] = scaling.DEFAULT_POLICY.slot_use
+    """Share of the slots that may be taken before replicas are added."""
+    low_wait_s: Seconds = scaling.DEFAULT_POLICY.low_wait_s
+    """Seconds that a low-effort request may wait for its first token in an engine before some are added."""
+    down_after_s: Seconds = scaling.DEFAULT_POLICY.down_after_s
+    """Seconds for which fewer replicas must have been enough before any is stopped."""
+
+
 class PoolSettings(Section):
     """One model on one GPU profile: one Serve application, one set of engine flags."""
 
@@ -87,6 +105,8 @@ class PoolSettings(Section):
     """Largest batch of the engine; None: the profile's."""
     routing: RoutingSettings = RoutingSettings()
     """How requests are spread over the replicas."""
+    scaling: ScalingSettings = ScalingSettings()
+    """When replicas are added and stopped."""
     engine: Literal["vllm", "sim"] = "vllm"
     """The engine: vLLM, or the simulated one for tests and demos."""
     sim: SimulatedEngine = SimulatedEngine()

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.core.scaling import Decision, Memory, Policy, ReplicaLoad, decide
+from cluster.core.scaling import QUEUED_S, Decision, Memory, Policy, Queued, ReplicaLoad, decide
 
 SLOTS = 8
 POLICY = Policy(slot_tokens=2000, slot_use=0.8, low_wait_s=1.0, down_after_s=300)
@@ -168,6 +168,33 @@ def test_a_low_effort_wait_stops_nothing() -> None:
     """Even where the tokens have long fitted on fewer."""
     waits = ReplicaLoad(SLOTS, waiting=1, waiting_tokens=400, low_wait_s=2.0)
     assert min(over_time([waits] * 900, replicas=4, most=4)) == 4
+
+
+def test_the_longest_queue_told_of_late_counts() -> None:
+    """For three to six seconds: gateways with and without a queue tell in turn."""
+    told = Queued().plus(9000, 100.0).plus(0, 100.5).plus(400, 101.0)
+    assert [told.at(100.0 + age) for age in (1, 2.9, 3, 5.9)] == [9000] * 4
+    assert told.at(100.0 + 2 * QUEUED_S) == 0
+    later = told.plus(400, 100.0 + QUEUED_S)
+    assert [later.at(100.0 + age) for age in (3, 5.9, 6, 8.9, 9)] == [9000, 9000, 400, 400, 0]
+
+
+def test_a_queue_is_forgotten_though_the_clock_goes_back() -> None:
+    """Machines correct their clocks."""
+    assert Queued().plus(9000, 1000.0).at(500.0) == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9000)), min_size=1))
+def test_no_queue_is_missed(hints: list[tuple[float, int]]) -> None:
+    """Whatever was told in the last three seconds counts, and nothing from before the last six."""
+    told, now_s, past = Queued(), 1000.0, []
+    for gap_s, tokens in hints:
+        now_s += gap_s
+        told = told.plus(tokens, now_s)
+        past.append((now_s, tokens))
+    known = told.at(now_s)
+    assert known >= max(tokens for at_s, tokens in past if now_s - at_s < QUEUED_S - 1e-6)
+    assert known in {tokens for at_s, tokens in past if now_s - at_s < 2 * QUEUED_S + 1e-6}
 
 
 @given(st.lists(loads, max_size=20), st.integers(1, 50), st.integers(1, 20), st.integers(0, 20))

@@ -9,7 +9,7 @@ from cluster import settings as document
 from cluster.core.routing import Policy
 from cluster.serving import deploy
 from cluster.serving.pool import EngineKeyError, Pool, deployment_options, read_engine_key
-from cluster.settings import RoutingSettings
+from cluster.settings import RoutingSettings, ScalingSettings
 
 
 def settings(**changes: Any) -> document.Settings:
@@ -50,8 +50,24 @@ def test_one_application_per_pool_at_its_own_prefix() -> None:
 def test_replica_counts_change_in_place() -> None:
     """They are a deployment override and no argument, because another argument restarts every replica."""
     entry = deploy.deploy_config(settings(), host="127.0.0.1")["applications"][0]
-    assert entry["deployments"] == [{"name": "SimServer:gpt-oss-120b", "num_replicas": 2}]
+    [override] = entry["deployments"]
+    bounds = override["autoscaling_config"]
+    assert (override["name"], override["num_replicas"]) == ("SimServer:gpt-oss-120b", "auto")
+    assert (bounds["min_replicas"], bounds["max_replicas"]) == (2, 4)
     assert "replicas" not in str(entry["args"])
+
+
+def test_what_scales_a_pool_is_its_own() -> None:
+    """Its replicas know nothing of it, and Serve's own delays add nothing to it."""
+    document = settings()
+    pool = document.serving.pools["gpt-oss-20b"].model_copy(update={"scaling": ScalingSettings(slot_use=0.5)})
+    config = deploy.autoscaling(pool)
+    assert config["policy"]["policy_kwargs"]["slot_use"] == 0.5
+    assert config["upscale_delay_s"] == config["downscale_delay_s"] == 0
+    changed = document.model_copy(
+        update={"serving": document.serving.model_copy(update={"pools": {"gpt-oss-20b": pool}})}
+    )
+    assert Pool.of("gpt-oss-20b", changed) == Pool.of("gpt-oss-20b", document)
 
 
 @pytest.mark.parametrize(

@@ -185,3 +185,23 @@ def test_demand_outlives_its_requests() -> None:
     report = ledger.routing_stats()
     assert report["by_effort"]["low"] == 0
     assert report["demand"]["low"] == pytest.approx(400 / math.e)
+
+
+def test_scaling_stats_tell_what_runs_from_what_waits() -> None:
+    """A request runs from its first token on; low effort that has none is what people wait for."""
+    now = [100.0]
+    ledger = Ledger(slots=4, clock=lambda: now[0])
+    ledger.open(400, "low", queued_tokens=7000).add(9, 0, [WORD] * 100)
+    now[0] += 1.5
+    ledger.open(600, "low")
+    now[0] += 0.5
+    ledger.open(8000, "high")
+    assert ledger.scaling_stats() == {
+        "slots": 4,
+        "running": 1,
+        "running_tokens": 300,
+        "waiting": 2,
+        "waiting_tokens": 8600,
+        "queued_tokens": 7000,
+        "low_wait_s": 0.5,
+    }

@@ -178,6 +178,14 @@ async def test_expected_tokens_come_from_the_hint() -> None:
     assert replica.ledger.expected_tokens == 0
 
 
+async def test_the_gateways_queue_comes_from_the_hint() -> None:
+    """It is known for some seconds, though the request that told of it has ended."""
+    replica = Replica(ok)
+    told = hint.RouteHint("low", expected_output_tokens=1, prompt_tokens=1, queued_tokens=5000)
+    await replica.call(CHAT, x_route_hint=hint.render(told))
+    assert replica.ledger.scaling_stats()["queued_tokens"] == 5000
+
+
 async def test_a_failing_engine_closes_the_meter() -> None:
     """Load must not grow with errors."""
 

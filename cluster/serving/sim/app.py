@@ -75,6 +75,11 @@ class SimulatedApp:
             self._clock.epoch(), engine.load, engine.expected_tokens, engine.efforts, engine.demand
         )
 
+    @property
+    def scaling_stats(self) -> dict[str, float]:
+        """What a replica tells the autoscaler."""
+        return self._engine.scaling_stats
+
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
@@ -137,6 +142,7 @@ class SimulatedApp:
         own_id = f"chatcmpl-{request_id or fresh('')}" if endpoint == "chat" else fresh("resp_")
         envelope = Envelope(own_id, self._model, int(self._clock.epoch()))
         tally = Tally(job.prompt_tokens)
+        told = hint.parse(headers.get(hint.HEADER))
         make = chat.ChatStream if endpoint == "chat" else responses.ResponsesStream
         return Run(
             job=job,
@@ -145,13 +151,12 @@ class SimulatedApp:
             envelope=envelope,
             stream=make(job, generations, tally, envelope) if job.stream else None,
             order=order,
-            expected_tokens=self._expected(job, headers.get(hint.HEADER)),
+            expected_tokens=told.expected_output_tokens if told else self._usual_tokens(job),
+            queued_tokens=told.queued_tokens if told else 0,
         )
 
-    def _expected(self, job: Job, route_hint: str | None) -> int:
-        told = hint.parse(route_hint)
-        own = self._settings.reasoning_tokens[job.effort] + self._settings.answer_tokens
-        return own if told is None else told.expected_output_tokens
+    def _usual_tokens(self, job: Job) -> int:
+        return self._settings.reasoning_tokens[job.effort] + self._settings.answer_tokens
 
     async def _serve(self, run: Run, reply: asgi.Reply) -> None:
         try:

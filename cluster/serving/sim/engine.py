@@ -8,6 +8,8 @@ import anyio
 from cluster.core.effort import Effort
 from cluster.core.engine import USAGE_COMMENT_EVERY_S, EngineLoad, render_usage
 from cluster.core.lanes import Demand
+from cluster.core.scaling import Queued
+from cluster.serving import report
 from cluster.serving.sim import faults
 from cluster.serving.sim.clock import Clock
 from cluster.serving.sim.errors import busy, internal
@@ -43,6 +45,13 @@ class Run:
     """The fault that strikes it."""
     expected_tokens: int
     """Output that was expected of the request when it came."""
+    queued_tokens: int
+    """Tokens that waited at its gateway then."""
+
+    @property
+    def remaining_tokens(self) -> int:
+        """Output still expected."""
+        return max(0, self.expected_tokens - self.tally.total)
 
     def has(self, fault: faults.Fault) -> bool:
         """Whether this fault strikes it."""
@@ -55,9 +64,11 @@ class Engine:
     def __init__(self, settings: SimulatedEngine, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
         self._scheduler = Scheduler(slots=settings.slots, max_waiting=settings.max_waiting)
-        self._open: set[Run] = set()
+        self._open: dict[Run, float] = {}
+        """The requests here, and when each came."""
         self.demand = Demand()
         """What came here of late."""
+        self._queued = Queued()
 
     @property
     def efforts(self) -> list[Effort]:
@@ -73,7 +84,17 @@ class Engine:
     @property
     def expected_tokens(self) -> int:
         """Output tokens that running and waiting requests are expected to need still."""
-        return sum(max(0, run.expected_tokens - run.tally.total) for run in self._open)
+        return sum(run.remaining_tokens for run in self._open)
+
+    @property
+    def scaling_stats(self) -> dict[str, float]:
+        """What the engine tells the autoscaler."""
+        now_s = self._clock.epoch()
+        requests = (
+            report.OpenRequest(run.job.effort, run.remaining_tokens, run.tally.total > 0, now_s - since_s)
+            for run, since_s in self._open.items()
+        )
+        return report.write_scaling(self._scheduler.slots, requests, self._queued.at(now_s))
 
     def check_room(self) -> None:
         """Raise `EngineError` 503 when the queue is full, before anything of the answer is sent."""
@@ -87,13 +108,15 @@ class Engine:
         """
         if run.has("busy"):
             raise busy()
-        self._open.add(run)
-        self.demand = self.demand.plus(run.job.effort, run.expected_tokens, self._clock.epoch())
+        now_s = self._clock.epoch()
+        self._open[run] = now_s
+        self.demand = self.demand.plus(run.job.effort, run.expected_tokens, now_s)
+        self._queued = self._queued.plus(run.queued_tokens, now_s)
         try:
             async with self._scheduler.slot(run.job.priority):
                 await self._generate(run, write)
         finally:
-            self._open.discard(run)
+            del self._open[run]
 
     async def _generate(self, run: Run, write: Write) -> None:
         if run.has("hang"):

@@ -199,19 +199,20 @@ def test_expected_tokens_fall_as_tokens_come() -> None:
 def test_load_and_expectation_follow_the_requests() -> None:
     """Running and waiting are live, and the expected tokens are the route hint's where there is one."""
     app = simulated(slots=1, answer_tokens=10, reasoning_tokens={"low": 5, "medium": 6, "high": 7})
-    told = hint.render(hint.RouteHint("low", expected_output_tokens=400, prompt_tokens=10))
+    told = hint.render(hint.RouteHint("low", expected_output_tokens=400, prompt_tokens=10, queued_tokens=90))
 
-    async def main() -> tuple[Any, dict[str, Any], Exchange]:
+    async def main() -> tuple[Any, dict[str, Any], dict[str, float], Exchange]:
         first = start(app, CHAT, chat_body(stream=True), headers={hint.HEADER: told})
         second = start(app, CHAT, chat_body(reasoning_effort="high"))
         await asyncio.sleep(0.001)
-        seen = (app.load, app.routing_stats)
+        seen = (app.load, app.routing_stats, app.scaling_stats)
         await first.wait()
         return *seen, await second.wait()
 
-    load, stats, second = run(main())
+    load, stats, scaling, second = run(main())
     assert (load.running, load.waiting, load.kv_use, stats["expected_tokens"]) == (1, 1, 1.0, 400 + 17)
     assert stats["by_effort"] == {"low": 1, "medium": 0, "high": 1}
+    assert (scaling["waiting"], scaling["waiting_tokens"], scaling["queued_tokens"]) == (2, 417, 90)
     assert stats["demand"] == pytest.approx({"low": 400, "medium": 0, "high": 17}, rel=0.01)
     header = parse_load(second.headers[LOAD_HEADER])
     assert header is not None
