@@ -20,8 +20,9 @@ from cluster.serving.harmony_tokens import ANALYSIS, CHANNEL, END, MESSAGE, STAR
 Tokens = list[int]
 Forced = Callable[[Tokens], int | None]
 """Returns the token that is forced after those of the answer so far; None: the model chooses."""
-Runner = Callable[[int], Forced]
-"""Begins an answer with a budget."""
+Runner = Callable[..., Forced]
+"""Begins an answer with a budget; it may be preempted after so many tokens, and resumed."""
+NEVER = -1
 
 OPEN = [CHANNEL, ANALYSIS, MESSAGE]
 PROMPT = [*OPEN, 1, 2, 3, END, START, 173781]
@@ -29,7 +30,7 @@ PROMPT = [*OPEN, 1, 2, 3, END, START, 173781]
 VOCABULARY = 201_088
 
 
-def v1(budget: int) -> Forced:
+def v1(budget: int, preempted_at: int = NEVER) -> Forced:
     """Begin an answer on V1, beside one that has no budget."""
     markers = SimpleNamespace(reasoning_start_token_ids=OPEN, reasoning_end_token_ids=[END])
     device = torch.device("cpu")
@@ -40,6 +41,9 @@ def v1(budget: int) -> Forced:
     logits = torch.zeros(2, VOCABULARY)
 
     def forced(output: Tokens) -> int | None:
+        if len(output) == preempted_at:
+            again: list[Any] = [(1, ours, PROMPT, output)]
+            holder.sync_batch(BatchUpdate(batch_size=2, removed=[1], added=again, moved=[]))
         holder.update_state([[], output], None)
         holder.apply_to_logits(logits, predict_bonus_token=False, spec_token_ids=None)
         return _raised(logits)
@@ -56,12 +60,15 @@ def v2(monkeypatch: pytest.MonkeyPatch) -> Runner:
         plain = getattr(plain, "fn", plain)  # Triton, where there is one, wraps it
         monkeypatch.setattr(source, name, _Kernel(language, plain) if name.endswith("kernel") else plain)
 
-    def begin(budget: int) -> Forced:
+    def begin(budget: int, preempted_at: int = NEVER) -> Forced:
         tokens, logits = torch.zeros(2, 1000, dtype=torch.int32), torch.zeros(2, VOCABULARY)
         caches = [_numbers(-1, -1), _numbers(-1, -1), _numbers(0, 0)]
 
         def forced(output: Tokens) -> int | None:
             known = [*PROMPT, *output]
+            if len(output) == preempted_at:
+                for cache, empty in zip(caches, (-1, -1, 0), strict=True):
+                    cache[1] = empty
             tokens[1, : len(known)] = _numbers(*known)
             lengths, last = _numbers(0, len(known)), _numbers(0, known[-1])
             requests, budgets = _numbers(0, 1), _numbers(-1, budget)

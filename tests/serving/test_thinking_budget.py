@@ -23,6 +23,7 @@ from cluster.serving.harmony_tokens import (
     RETURN,
     START,
 )
+from cluster.serving.profiles import PLUGIN
 
 pytestmark = pytest.mark.e2e
 
@@ -108,11 +109,13 @@ def generate(messages: Sequence[Tokens], forced: Any) -> Tokens:
 
 @pytest.fixture(scope="module")
 def runners() -> Any:
-    """Import vLLM's two runners, V1 with our part in it."""
+    """Import vLLM's two runners, with the plugin as an engine loads it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # vLLM's own, at import
         pytest.importorskip("vllm")
-        from cluster.serving import thinking_budget  # noqa: F401, PLC0415 - replaces a part of V1
+        from vllm.reasoning import ReasoningParserManager  # noqa: PLC0415 - the same
+
+        ReasoningParserManager.import_reasoning_parser(str(PLUGIN))
         from tests.serving import budget_runners  # noqa: PLC0415 - imports vLLM
 
     return budget_runners
@@ -129,6 +132,13 @@ def runner(request: pytest.FixtureRequest, runners: Any, monkeypatch: pytest.Mon
 def test_a_budget_cuts_thoughts_and_nothing_else(runner: Any, messages: list[Tokens], budget: int) -> None:
     """A thought has as many tokens as the budget at most; calls, preambles and answers stay as they are."""
     assert generate(messages, runner(budget)) == joined(cut(messages, budget))
+
+
+@pytest.mark.parametrize("at", [1, 10, 20, 50, 100, 150])
+def test_a_preempted_answer_is_cut_as_any_other(runner: Any, at: int) -> None:
+    """What it has said so far counts when it is resumed: in a header, a thought, a preamble or a call."""
+    messages = [thought(40), preamble(60), thought(5), call(60)]
+    assert generate(messages, runner(BUDGET, preempted_at=at)) == joined(cut(messages, BUDGET))
 
 
 def test_what_is_replaced_is_still_wrong(runners: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +218,14 @@ def grammars(runners: Any) -> Grammars:
     if not CHECKPOINT.exists():
         pytest.skip(f"{CHECKPOINT} is not there (`make setup` does it)")
     return Grammars(runners.VOCABULARY)
+
+
+def test_the_markers_are_the_parsers(runners: Any, grammars: Grammars) -> None:
+    """VLLM encodes them with this tokenizer; these tests are about their tokens."""
+    from cluster.serving import reasoning_parser  # noqa: PLC0415 - imports vLLM
+
+    assert grammars.tokens(reasoning_parser.START) == runners.OPEN == thought(0)[:-1]
+    assert grammars.tokens(reasoning_parser.END) == [END]
 
 
 def grammar(endpoint: str, asked: dict[str, Any]) -> str:
