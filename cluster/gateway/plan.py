@@ -8,7 +8,7 @@ from cluster.core.effort import EFFORTS, EffortChoice, choose, tightest
 from cluster.core.invalid import InvalidRequest, shown
 from cluster.core.limits import Limits, ceiling
 from cluster.core.request import ParsedRequest
-from cluster.core.tier import TIERS, Tier
+from cluster.core.tier import Tier
 from cluster.core.tier import choose as choose_tier
 from cluster.gateway.http_errors import BadRequest, NotAllowed
 from cluster.gateway.ports import Caller
@@ -39,11 +39,6 @@ class Plan(NamedTuple):
     limits: tuple[Limits, ...]
     """The tenant's limits and the key's own, with the day's budget of this effort."""
     see_reasoning: bool
-
-    @property
-    def value(self) -> int:
-        """What the request is worth where not all can be served: the lowest is given up first."""
-        return TIERS.index(self.tier)
 
 
 def cost_model(settings: Settings) -> CostModel:

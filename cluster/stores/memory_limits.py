@@ -71,6 +71,11 @@ class MemoryLimits:
                 book.leases[ask.request_id] = now_us
         return decision
 
+    def begin(self, level: int, account: Account, ask: Ask) -> None:
+        """Let the buckets of one of the levels that ``ask`` takes from hold what those of ``account`` do."""
+        book = self._books.setdefault(list(_names(ask))[level], _Book())
+        book.account, book.limits = account, ask.limits[level]
+
     def occupy(self, ask: Ask) -> None:
         """Count the slot of a request that runs already; its tokens were taken elsewhere."""
         now_us = self._now_us()

@@ -16,11 +16,11 @@ from itertools import islice
 
 from cluster.core.limits import Ask, Refusal, Reservation
 from cluster.settings import RedisSettings
-from cluster.stores.local_share import Budgets, LocalShare
+from cluster.stores.local_share import Buckets, Budgets, LocalShare
 from cluster.stores.memory_limits import LEASE_GRACE_S
 from cluster.stores.redis_dial import Dialer, RedisUnfit, Server, within
 from cluster.stores.redis_link import Answer, Link, RedisAway
-from cluster.stores.redis_script import GATEWAYS_KEY, SCRIPT, LimitScript, decision, pack, spent
+from cluster.stores.redis_script import GATEWAYS_KEY, SCRIPT, LimitScript, buckets, decision, pack, spent
 from cluster.stores.troubles import Troubles
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class RedisLimits:
         self._gateways = settings.assumed_gateways
         self._link: Link | None = None
         self._server: Server | None = None
-        self._budgets = Budgets(clock)
+        self._budgets, self._buckets = Budgets(clock), Buckets(clock)
         self._asking: dict[str, tuple[Ask, asyncio.Future[Reservation | Refusal]]] = {}
         self._held: dict[str, Ask] = {}
         self._unknown: dict[str, Ask] = {}
@@ -171,6 +171,7 @@ class RedisLimits:
             return
         if any(level.tokens_per_day is not None for level in ask.limits):
             self._budgets.note(ask, spent(answer))
+        self._buckets.note(ask, buckets(answer))
         try:
             self._conclude(future, ask, decision(ask, answer))
         except ValueError as error:
@@ -231,6 +232,7 @@ class RedisLimits:
             gateways=self._gateways,
             running=self._held.values(),
             budgets=self._budgets,
+            buckets=self._buckets,
         )
         self._unknown.update(self._held)
         asking, self._asking = self._asking, {}

@@ -6,6 +6,7 @@ encoded once: a command is then a prefix and a few numbers.
 
 import hashlib
 import uuid
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.resources import files
 
@@ -103,6 +104,11 @@ def decision(ask: Ask, reply: list[int]) -> Reservation | Refusal:
 def spent(reply: list[int]) -> list[int]:
     """Return the day's tokens that the levels have spent, from the same answer."""
     return reply[_PER_LEVEL + 1 :: _PER_LEVEL]
+
+
+def buckets(reply: list[int]) -> Iterable[tuple[int, int]]:
+    """Return what the levels' buckets of requests and of tokens hold, in units, from the same answer."""
+    return zip(reply[2::_PER_LEVEL], reply[3::_PER_LEVEL], strict=True)
 
 
 def _bulks(*arguments: bytes | int) -> bytes:

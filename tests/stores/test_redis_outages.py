@@ -10,6 +10,7 @@ from signal import SIGKILL
 
 import pytest
 
+from cluster.core.limits import Reservation
 from cluster.settings import RedisSettings
 from cluster.stores import redis_dial, redis_limits
 from cluster.stores.redis_limits import RedisLimits
@@ -166,6 +167,20 @@ async def test_an_outage_leaves_each_gateway_its_share(
     said = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert sum("Redis is away" in line and "1/2" in line for line in said) == 2
     assert sum("Redis is back" in line for line in said) == 2
+
+
+async def test_a_share_is_one_of_what_was_left(open_store: Open, start_redis: StartRedis) -> None:
+    """What all gateways have used before an outage is not given again in it."""
+    server = start_redis()
+    first, second = await open_store(server.settings()), await open_store(server.settings())
+    await until(lambda: first.gateways == second.gateways == 2)
+    for _ in range(60):
+        await admitted(first, ask(1, requests_per_min=100))
+    await admitted(second, ask(1, requests_per_min=100))  # sees 39 left
+    async with killed(server):
+        found = [await second.reserve(ask(1, requests_per_min=100)) for _ in range(60)]
+        assert second.degraded
+    assert 18 <= sum(isinstance(one, Reservation) for one in found) <= 22
 
 
 async def test_a_slow_redis_is_not_waited_for(open_store: Open, redis_server: RedisServer) -> None:
