@@ -33,11 +33,12 @@ shared_loop = pytest.mark.asyncio(loop_scope="module")
 
 TENANT = {
     "name": "ads", "created_at": CREATED,
-    "scopes": {"models": ["gpt-oss-120b"], "endpoints": ["chat"], "max_effort": "medium"},
+    "scopes": {"models": ["gpt-oss-120b"], "endpoints": ["chat"], "max_effort": "medium",
+               "max_reasoning_tokens": 64},
     "limits": {"requests_per_min": 2},
 }  # fmt: skip
 GRANTS = [
-    {"claim": "groups", "value": "low-only", "scopes": {"max_effort": "low"}},
+    {"claim": "groups", "value": "low-only", "scopes": {"max_effort": "low", "max_reasoning_tokens": 32}},
     {"claim": "sub", "value": "svc-search"},
 ]
 OF_EACH_ANSWER = {"x-request-id", "openai-processing-ms", "date"}
@@ -173,7 +174,9 @@ async def test_a_good_token_is_its_tenant(world: World) -> None:
         assert response.status == 200
         assert response.headers["x-effort"] == "low"
         assert response.headers["x-effort-reason"] == "tenant_cap"
+        assert response.headers["x-reasoning-budget"] == "32"
         assert response.headers["x-ratelimit-limit-requests"] == "2"
+    assert world.upstream.requests[-1].body["thinking_token_budget"] == 32
     async with world.send("POST", CHAT, chat_body(model="gpt-oss-20b")) as response:
         assert response.status == 403
     async with world.send("POST", "/v1/responses", {"model": "gpt-oss-120b", "input": "Hi"}) as response:
@@ -182,6 +185,7 @@ async def test_a_good_token_is_its_tenant(world: World) -> None:
         assert response.status == 401, "no grant fits"
     async with world.send("POST", CHAT, high) as response:
         assert response.headers["x-effort"] == "medium"
+        assert response.headers["x-reasoning-budget"] == "64"
     async with world.send("POST", CHAT, chat_body()) as response:
         assert response.status == 429
     async with world.send("GET", "/v1/models") as response:
