@@ -6,7 +6,7 @@ so that ``--help`` is instant and the gateway never loads Ray.
 
 import typer
 
-from cluster.cli import admin, config, model, serve, simulate
+from cluster.cli import admin, config, model, plan, serve, simulate
 
 app = typer.Typer(
     help="Serve gpt-oss-120b and gpt-oss-20b on your own GPUs, routed and limited by reasoning effort.",
@@ -20,6 +20,7 @@ app.command("sim")(serve.sim)
 app.command("check-config")(config.check_config)
 app.command("schema")(config.schema)
 app.command("profiles")(config.profiles)
+app.command("plan")(plan.plan)
 app.command("simulate")(simulate.simulate)
 app.add_typer(admin.tenants, name="tenants")
 app.add_typer(admin.keys, name="keys")
