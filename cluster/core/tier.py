@@ -17,7 +17,7 @@ ASKABLE = ("auto", *TIERS, "scale", "fast", "ultrafast")
 
 def choose(asked: str | None, *, own: Tier) -> Tier:
     """Return the tier of a request of a caller whose ``own`` tier is that; ``asked`` is None for ``auto``."""
-    return next((lower(tier, own) for tier in TIERS if tier == asked), own)
+    return lower(asked, own) if asked in TIERS else own
 
 
 def lower(one: Tier, other: Tier) -> Tier:

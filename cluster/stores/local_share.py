@@ -4,7 +4,7 @@ Never wide open, because it divides by the gateways that were last known to be a
 was last known of it; never closed, because every limit leaves at least one.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from cluster.core.limits import Account, Ask, Limits, Refusal, Reservation, day_of, refill, share
 from cluster.stores.memory_limits import MemoryLimits
@@ -71,11 +71,12 @@ class Buckets:
         self._held: dict[tuple[str, ...], tuple[int, int, float]] = {}
         """Units of requests and of tokens by level, and when that was known, in seconds of the epoch."""
 
-    def note(self, ask: Ask, held: Iterable[tuple[int, int]]) -> None:
+    def note(self, ask: Ask, held: Sequence[tuple[int, int]]) -> None:
         """Remember what the levels of ``ask`` hold: requests and tokens, in units."""
         now_s = self._clock()
-        for name, (requests, tokens) in zip(_level_names(ask), held, strict=True):
-            self._held[name] = requests, tokens, now_s
+        self._held[ask.tenant,] = *held[0], now_s
+        if len(held) > 1:
+            self._held[ask.tenant, ask.key_id] = *held[1], now_s
 
     def left(self, name: tuple[str, ...], limits: Limits) -> Account | None:
         """Return what a level holds by now, if nothing was taken since; None where it was never known."""

@@ -6,7 +6,6 @@ encoded once: a command is then a prefix and a few numbers.
 
 import hashlib
 import uuid
-from collections.abc import Iterable
 from functools import lru_cache
 from importlib.resources import files
 
@@ -106,9 +105,9 @@ def spent(reply: list[int]) -> list[int]:
     return reply[_PER_LEVEL + 1 :: _PER_LEVEL]
 
 
-def buckets(reply: list[int]) -> Iterable[tuple[int, int]]:
+def buckets(reply: list[int]) -> list[tuple[int, int]]:
     """Return what the levels' buckets of requests and of tokens hold, in units, from the same answer."""
-    return zip(reply[2::_PER_LEVEL], reply[3::_PER_LEVEL], strict=True)
+    return [(reply[start], reply[start + 1]) for start in range(2, len(reply), _PER_LEVEL)]
 
 
 def _bulks(*arguments: bytes | int) -> bytes:

@@ -69,6 +69,30 @@ def test_the_lowest_priority_value_starts_first() -> None:
     assert _order(simulated(slots=1), headers) == [1, 3, 0, 2]
 
 
+@pytest.mark.parametrize("classes", [False, True], ids=["deadlines", "classes"])
+def test_a_late_deadline_is_one_day_the_earliest(*, classes: bool) -> None:
+    """More of what is urgent than can be served delays it by so much; as a fixed class it would be last."""
+    app = simulated(slots=1, ttft_ms=500, inter_token_ms=1)
+    body = chat_body(stream=True, max_completion_tokens=20)
+
+    async def main() -> float:
+        urgent, now_ms = [], 0
+        late = None
+        for _ in range(100):
+            due_ms = 0 if classes else now_ms + 1000
+            urgent.append(start(app, CHAT, body, headers={"x-vllm-priority": str(due_ms)}))
+            late = late or start(app, CHAT, body, headers={"x-vllm-priority": "1" if classes else "8000"})
+            await asyncio.sleep(0.4)
+            now_ms += 400
+        assert late is not None
+        for exchange in (late, *urgent):
+            await exchange.wait()
+        return late.chunks[0][0]
+
+    first_s = run(main())
+    assert (first_s > 45) if classes else (7 < first_s < 12)
+
+
 def test_equal_priorities_are_first_come_first_served() -> None:
     """Without priorities, and with a header that is no number, arrival decides."""
     assert _order(simulated(slots=1), [{}, {"x-vllm-priority": "soon"}, {}]) == [0, 1, 2]
