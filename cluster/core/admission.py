@@ -16,8 +16,9 @@ from cluster.core.capacity import Capacity
 from cluster.core.effort import EFFORTS, Effort
 from cluster.core.engine import EngineLoad
 from cluster.core.fair_queue import FairQueue, Ticket, TicketHeap
+from cluster.core.tier import TIERS, Tier
 
-__all__ = ["MAX_RETRY_AFTER_S", "Bounds", "Moves", "Refused", "Room", "Ticket", "value_of"]
+__all__ = ["DEFAULT_BOUNDS", "MAX_RETRY_AFTER_S", "Bounds", "Moves", "Refused", "Room", "Ticket", "value_of"]
 
 MAX_RETRY_AFTER_S = 120
 """Longest wait that is told: OpenAI's clients do not retry at all when told to wait longer."""
@@ -36,9 +37,6 @@ TICK_S = 1.0
 HOUSEKEEPING_S = 1.0
 """Seconds between two sweeps of what is forgotten."""
 
-Tier = Literal["flex", "default", "priority"]
-_TIERS: dict[Tier, int] = {"flex": 0, "default": 1, "priority": 2}
-
 
 def value_of(effort: Effort, tier: Tier = "default") -> int:
     """Return what a request is worth where some must be refused.
@@ -46,7 +44,7 @@ def value_of(effort: Effort, tier: Tier = "default") -> int:
     Flex goes before default before priority; of one tier, high effort before medium before low: one high
     answer makes room for twenty low ones, and whoever can wait longest loses least by asking again.
     """
-    return len(EFFORTS) * _TIERS[tier] + len(EFFORTS) - 1 - EFFORTS.index(effort)
+    return len(EFFORTS) * TIERS.index(tier) + len(EFFORTS) - 1 - EFFORTS.index(effort)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,9 @@ class Bounds:
     """Bytes that they hold."""
     max_wait_s: float = 300.0
     """Seconds for one request, whatever its deadline."""
+
+
+DEFAULT_BOUNDS = Bounds()
 
 
 class Refused(NamedTuple):
@@ -80,14 +81,14 @@ class Moves(NamedTuple):
 class Room:
     """One waiting room. Each call is O(log n) for each request moved; times are seconds of one clock."""
 
-    def __init__(self, bounds: Bounds | None = None) -> None:
+    def __init__(self, bounds: Bounds = DEFAULT_BOUNDS) -> None:
         self.capacity = Capacity()
-        self._bounds = bounds or Bounds()
+        self._bounds = bounds
         self._queue = FairQueue()
         self._expiries = TicketHeap()
         self._rate = _Rate()
         self._patience_s: dict[int, float] = {}
-        """By value, how long the last one that came could wait."""
+        """By value, in how many seconds the last one that came was due."""
         self._evicted: list[tuple[Ticket, Refused]] = []
         self._swept_s = -math.inf
 
@@ -125,6 +126,10 @@ class Room:
     def report(self, replica: str, load: EngineLoad, now_s: float) -> None:
         """Take a replica's report, which every answer carries."""
         self.capacity.report(replica, load, now_s)
+        if now_s - self._swept_s >= HOUSEKEEPING_S:
+            self._swept_s = now_s
+            self.capacity.forget(now_s)
+            self._queue.prune()
 
     def lost(self, replica: str) -> None:
         """Take note that a replica has died."""
@@ -139,10 +144,6 @@ class Room:
         entered: list[Ticket] = []
         if self._queue.count:
             entered = self._let_in(now_s)
-        if now_s - self._swept_s >= HOUSEKEEPING_S:
-            self._swept_s = now_s
-            self.capacity.forget(now_s)
-            self._queue.prune()
         return Moves(entered, refused)
 
     def next_event_s(self, now_s: float) -> float | None:
@@ -154,7 +155,7 @@ class Room:
 
     def _queue_up(self, ticket: Ticket, now_s: float) -> Literal["entered", "waits"] | Refused:
         patience_s = min(ticket.deadline_s - now_s, self._bounds.max_wait_s)
-        self._patience_s[ticket.value] = patience_s
+        self._patience_s[ticket.value] = ticket.due_s - now_s
         wait_s = self._wait_s(ticket)
         if patience_s <= 0 or (wait_s is not None and wait_s > patience_s):
             return Refused("overloaded", _told((wait_s or 0.0) - patience_s))

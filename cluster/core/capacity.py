@@ -29,6 +29,8 @@ GONE_AFTER_S = 5.0
 """Least seconds of silence after which a replica is taken to be gone, where the others go on reporting."""
 GONE_AFTER_REPORTS = 4
 """Reports per replica of the pool that must have come meanwhile."""
+HOLD_S = 1.0
+"""Seconds after which a fall of what others have is believed by two thirds."""
 FULL_CACHE = 0.9
 """Use of the KV cache from which on an engine with a queue has only as many slots as it runs."""
 
@@ -44,6 +46,7 @@ class Capacity:
         self._replicas: dict[str, _Seen] = {}
         self._load = self._own_seen = 0
         """Sums over replicas: reported requests, and own requests at the time of the report."""
+        self._others = 0.0
         self._reports = 0
         self._heard_s: float | None = None
         """Time of the last report, or of the first entry before any."""
@@ -52,8 +55,8 @@ class Capacity:
 
     @property
     def others(self) -> float:
-        """Requests of other gateways inside, as far as the reports tell."""
-        return max(0.0, self._load - self._own_seen / len(self._replicas)) if self._replicas else 0.0
+        """Requests of other gateways inside, as far as reports tell; it rises at once and falls slowly."""
+        return self._others
 
     @property
     def share(self) -> float:
@@ -73,12 +76,12 @@ class Capacity:
         limit, own = self.limit(now_s), self.own
         if self._replicas:
             seen = self._own_seen / len(self._replicas)
-            others = self._load - seen
             room = limit - self._load
             claim = room * max(self.share, LEAST_SHARE)
             if claim < 1 <= room:
                 claim = 1.0
-            window = min(seen + claim, limit - (others if others > 0 else 0.0))
+            # what is on its way to an engine is not in its report: no more of this gateway's can be there
+            window = min(min(seen, self._load) + claim, limit - self._others)
             free = int(window - own + 0.5) if window > own else 0
         else:
             free = int(limit) - own
@@ -101,13 +104,14 @@ class Capacity:
         self._load += seen.load
         self._own_seen += seen.own
         self.slots += seen.slots
-        self._smooth(now_s)
+        self._judge(now_s)
         self._reports += 1
         self._heard_s = now_s
 
     def lost(self, replica: str) -> None:
-        """Forget a replica that has died."""
+        """Forget a replica that has died, and what others had there."""
         self._drop(replica)
+        self._others = self._seen_others()
 
     def forget(self, now_s: float) -> None:
         """Forget replicas that have gone silent while the others went on; O(replicas), for once a second."""
@@ -123,11 +127,22 @@ class Capacity:
             self._own_seen -= seen.own
             self.slots -= seen.slots
 
-    def _smooth(self, now_s: float) -> None:
-        since_s = now_s - self._heard_s if self._heard_s is not None else 0.0
-        weight = min(1.0, max(0.0, since_s) / SHARE_MEMORY_S)
+    def _seen_others(self) -> float:
+        return max(0.0, self._load - self._own_seen / len(self._replicas)) if self._replicas else 0.0
+
+    def _judge(self, now_s: float) -> None:
+        """Take note of what others have: less than before is believed bit by bit.
+
+        Reports and what a gateway knows of its own requests are never of the same moment, and a place that
+        seems free for some milliseconds is one that another gateway is about to fill again.
+        """
+        since_s = max(0.0, now_s - self._heard_s) if self._heard_s is not None else 0.0
+        seen = self._seen_others()
+        fall = 1.0 if seen > self._others else min(1.0, since_s / HOLD_S)
+        self._others += fall * (seen - self._others)
+        weight = min(1.0, since_s / SHARE_MEMORY_S)
         self._seen_own += weight * (self.own - self._seen_own)
-        self._seen_all += weight * (self.own + self.others - self._seen_all)
+        self._seen_all += weight * (self.own + self._others - self._seen_all)
         self._seen_all = max(self._seen_all, 1e-6)
 
 

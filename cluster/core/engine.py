@@ -4,7 +4,7 @@ Both the real replica (a middleware around vLLM) and the simulated engine write 
 them. They never reach a client.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 REPLICA_HEADER = "x-engine-replica"
 LOAD_HEADER = "x-engine-load"
@@ -36,6 +36,8 @@ class StreamUsage:
     prompt: int
     reasoning: int
     answer: int
+    load: EngineLoad | None = field(default=None, compare=False)
+    """The replica's load at that moment, as far as it was told."""
 
 
 def render_load(load: EngineLoad) -> str:
@@ -52,9 +54,10 @@ def parse_load(value: str) -> EngineLoad | None:
         return None
 
 
-def render_usage(usage: StreamUsage) -> bytes:
-    """Return the SSE comment, with its blank line, that reports a running stream's tokens."""
-    return b": usage p=%d r=%d a=%d\n\n" % (usage.prompt, usage.reasoning, usage.answer)
+def render_usage(usage: StreamUsage, load: EngineLoad | None = None) -> bytes:
+    """Return the SSE comment, with its blank line, that tells a running stream's tokens and the ``load``."""
+    told = b"" if load is None else b" l=" + render_load(load).encode()
+    return b": usage p=%d r=%d a=%d%b\n\n" % (usage.prompt, usage.reasoning, usage.answer, told)
 
 
 def parse_usage(event: bytes) -> StreamUsage | None:
@@ -63,6 +66,7 @@ def parse_usage(event: bytes) -> StreamUsage | None:
         return None
     fields = dict(part.partition(b"=")[::2] for part in event[len(USAGE_PREFIX) :].split())
     try:
-        return StreamUsage(int(fields[b"p"]), int(fields[b"r"]), int(fields[b"a"]))
+        load = parse_load(fields.get(b"l", b"").decode("latin-1"))
+        return StreamUsage(int(fields[b"p"]), int(fields[b"r"]), int(fields[b"a"]), load)
     except (KeyError, ValueError):
         return None

@@ -15,12 +15,29 @@ from heapq import heapify, heappop, heappush
 
 
 class Ticket:
-    """One request that asks to go in. ``deadline_s`` is the caller's clock; only a room changes the rest."""
+    """One request that asks to go in. Times are the caller's clock; ``state`` is a room's to change."""
 
-    __slots__ = ("deadline_s", "expires_s", "offered_s", "size_bytes", "state", "tenant", "tokens", "value")
+    __slots__ = (
+        "deadline_s",
+        "due_s",
+        "expires_s",
+        "offered_s",
+        "size_bytes",
+        "state",
+        "tenant",
+        "tokens",
+        "value",
+    )
 
     def __init__(
-        self, *, tenant: str, value: int, deadline_s: float, tokens: float, size_bytes: int = 0
+        self,
+        *,
+        tenant: str,
+        value: int,
+        deadline_s: float,
+        tokens: float,
+        due_s: float | None = None,
+        size_bytes: int = 0,
     ) -> None:
         self.tenant = tenant
         self.value = value
@@ -28,6 +45,8 @@ class Ticket:
         each is a lane of its own, in which deadlines are taken to be much the same distance away."""
         self.deadline_s = deadline_s
         """When it must be inside."""
+        self.due_s = deadline_s if due_s is None else due_s
+        """What it is ordered by: its deadline, or before it by right of its tier."""
         self.tokens = tokens
         """Output tokens expected of it, which is what tenants share."""
         self.size_bytes = size_bytes
@@ -131,7 +150,7 @@ class FairQueue:
         ticket.state = "waiting"
         if ticket.value not in tenant.lanes:
             tenant.lanes[ticket.value] = TicketHeap()
-        tenant.lanes[ticket.value].push(ticket.deadline_s, ticket)
+        tenant.lanes[ticket.value].push(ticket.due_s, ticket)
         self._count(tenant, ticket, 1)
         self._largest = max(self._largest, ticket.tokens)
         self._list(tenant, ticket.value)
@@ -148,7 +167,7 @@ class FairQueue:
         self._virtual = max(self._virtual, min(tenant.virtual for tenant, _ in tops))
         edge = self._virtual + max(window_tokens, 2 * self._largest)
         fair = [ticket for tenant, ticket in tops if tenant.virtual <= edge]
-        return min(fair, key=_by_deadline)
+        return min(fair, key=_when_due)
 
     def serve(self, ticket: Ticket) -> None:
         """Take out a ticket that goes inside, at its tenant's expense."""
@@ -250,5 +269,5 @@ class FairQueue:
         self._virtual = self._largest = 0.0
 
 
-def _by_deadline(ticket: Ticket) -> float:
-    return ticket.deadline_s
+def _when_due(ticket: Ticket) -> float:
+    return ticket.due_s

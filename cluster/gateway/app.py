@@ -33,7 +33,7 @@ _AFTER_COMMIT = {
     Outcome.SHED: Outcome.UPSTREAM_BROKEN,
     Outcome.CLIENT_GONE_WAITING: Outcome.CLIENT_GONE_STREAMING,
 }
-"""What an outcome is called once the response has begun."""
+"""What an outcome is called once the response has begun, and not only with comments while it waited."""
 
 
 def build(director: Director, models: Models, *, now: Callable[[], float]) -> App:
@@ -78,7 +78,7 @@ def _translated(handler: Handler) -> Handler:
             failure = failure_of(error)
             if failure.outcome is Outcome.INTERNAL:
                 logger.error("request %s failed", exchange.request_id, exc_info=error)
-        if exchange.committed:
+        if exchange.committed and exchange.attempts:
             failure.outcome = _AFTER_COMMIT.get(failure.outcome, failure.outcome)
         exchange.outcome = failure.outcome
         if not isinstance(failure, ClientGone):

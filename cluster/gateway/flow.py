@@ -1,5 +1,6 @@
 """The life of one request for a completion, step by step."""
 
+from asyncio import Future
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +11,7 @@ from cluster.gateway.admission import Gate
 from cluster.gateway.auth import Authenticator
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.http_cycle import Cycle
-from cluster.gateway.http_errors import LimitReached
+from cluster.gateway.http_errors import LimitReached, RequestFailed
 from cluster.gateway.intake import read_request
 from cluster.gateway.plan import Plan, plan
 from cluster.gateway.ports import Caller, LimitStore
@@ -68,10 +69,33 @@ class Director:
         self, exchange: Exchange, request: ParsedRequest, decided: Plan, reply: Reply, owned: Owned
     ) -> None:
         self.gate.enter(owned)
+        try:
+            admission = self.relays.admission
+            place = admission.ask(exchange, request, decided)
+            try:
+                relay = Relay(self.relays, exchange, request, decided, reply)
+                with relay.kept_alive():
+                    if place.turn is not None:
+                        await self._wait(exchange, place.turn)
+                    await self._relay(relay, decided)
+            finally:
+                admission.leave(decided, place)
+        finally:
+            self.gate.leave(owned)
+
+    async def _wait(self, exchange: Exchange, turn: Future[RequestFailed | None]) -> None:
+        started_s = self.relays.now()
+        try:
+            refused = await turn
+        finally:
+            exchange.queue_s = self.relays.now() - started_s
+        if refused is not None:
+            raise refused
+
+    async def _relay(self, relay: Relay, decided: Plan) -> None:
         in_flight = self.telemetry.in_flight(decided)
         in_flight.inc()
         try:
-            await Relay(self.relays, exchange, request, decided, reply).run()
+            await relay.run()
         finally:
             in_flight.dec()
-            self.gate.leave(owned)

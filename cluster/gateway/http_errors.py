@@ -9,7 +9,7 @@
     ├── NotAllowed                forbidden: the key may not do this
     ├── LimitReached              rate_limited, or budget_spent
     ├── Overloaded                shed: no room now
-    ├── DeadlineExceeded          deadline: longer than the longest request
+    ├── DeadlineExceeded          deadline: longer than the longest request, or than it may wait
     ├── EngineFailed              upstream_failed before the first byte, upstream_broken after it
     │   └── HarmonyFault          harmony_fault: the model left its answer format
     ├── ClientGone                client_gone_waiting or client_gone_streaming: nobody is left to tell
@@ -189,7 +189,7 @@ class Overloaded(RequestFailed):
 
 
 class DeadlineExceeded(RequestFailed):
-    """The request took longer than any may."""
+    """The request took longer than any may, or waited for longer than it may."""
 
     outcome = Outcome.DEADLINE
 

@@ -5,6 +5,7 @@ No task wakes for a chunk: the engine's connection calls `Passage.take`, which w
 
 from collections.abc import Callable
 
+from cluster.core.engine import EngineLoad
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.http_errors import RequestFailed
 from cluster.gateway.reply import Reply
@@ -13,12 +14,21 @@ from cluster.gateway.stream_filter import StreamFilter
 
 
 class Passage:
-    """Takes an engine's chunks and writes what a client may see; ``now`` is the monotonic clock."""
+    """Takes an engine's chunks and writes what a client may see.
+
+    ``now`` is the monotonic clock; ``report`` takes what the replica tells of its load meanwhile.
+    """
 
     def __init__(
-        self, exchange: Exchange, reply: Reply, seen: StreamFilter, now: Callable[[], float]
+        self,
+        exchange: Exchange,
+        reply: Reply,
+        seen: StreamFilter,
+        now: Callable[[], float],
+        report: Callable[[EngineLoad], None],
     ) -> None:
         self._exchange, self._reply, self._seen, self._now = exchange, reply, seen, now
+        self._report = report
         self._events = EventSplitter()
 
     def take(self, chunk: bytes) -> bool:
@@ -41,6 +51,9 @@ class Passage:
     def _pass_on(self) -> bool:
         exchange, seen = self._exchange, self._seen
         exchange.usage = seen.usage
+        if seen.load is not None:
+            self._report(seen.load)
+            seen.load = None
         if exchange.first_event_s is None and seen.started:
             exchange.first_event_s = self._now()
         if exchange.first_answer_s is None and seen.answered:

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from asyncio import TimerHandle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from cluster.core.prefix import cache_salt
 from cluster.core.request import ParsedRequest
+from cluster.gateway.admission import Admission
 from cluster.gateway.answers import WholeAnswer
 from cluster.gateway.asked import asked
 from cluster.gateway.chat_stream import ChatStream
@@ -39,6 +41,7 @@ class RelaySettings:
     now: Callable[[], float]
     """The monotonic clock, in seconds."""
     retries: Retries
+    admission: Admission
 
 
 class Relay:
@@ -61,16 +64,21 @@ class Relay:
             raise poisonous(REFUSED_S)
         retries.active += 1
         try:
-            await (self._attempts() if not self._request.stream else self._kept_alive())
+            await self._attempts()
         finally:
             retries.active -= 1
         retries.poison.answered(self._body, self._settings.now())
 
-    async def _kept_alive(self) -> None:
+    @contextmanager
+    def kept_alive(self) -> Iterator[None]:
+        """Keep a stream open, from its wait for admission on; a whole answer's client waits in silence."""
+        if not self._request.stream:
+            yield
+            return
         self._reply.failure_event = self._filter().failure_event
         pulse = _Pulse(self._settings, self._exchange, self._reply)
         try:
-            await self._attempts()
+            yield
         finally:
             pulse.stop()
 
@@ -100,6 +108,7 @@ class Relay:
             exchange.faults.append(reason)
         if reason not in LOST_REPLICA:
             return
+        self._settings.admission.lost(exchange.pool or "", exchange.replica)
         if self._settings.retries.poison.lost(self._body, self._settings.now()):
             logger.warning("request %s: two replicas were lost, so it is refused now", exchange.request_id)
             raise poisonous(REFUSED_S) from failure
@@ -118,12 +127,20 @@ class Relay:
         settings, request, plan = self._settings, self._request, self._plan
         pool = plan.pools[(attempt - 1) % len(plan.pools)]
         self._exchange.count_attempt(pool)
-        hint = route_hint(request, plan, salt=self._salt, attempt=attempt, avoid=avoid)
+        hint = route_hint(
+            request,
+            plan,
+            salt=self._salt,
+            queued_tokens=settings.admission.waiting_tokens(pool),
+            attempt=attempt,
+            avoid=avoid,
+        )
         headers = engine_headers(
             request_id=self._exchange.request_id, attempt=attempt, priority_ms=plan.priority_ms, hint=hint
         )
         async with settings.engines.post(pool, request.endpoint, self._body, headers) as answer:
             self._exchange.replica = answer.replica
+            settings.admission.report(pool, answer.replica, answer.load)
             if not answer.good:
                 raise await answer.failure()
             try:
@@ -143,9 +160,10 @@ class Relay:
         self._reply.whole(200, body)
 
     async def _stream(self, answer: EngineAnswer) -> None:
-        seen = self._filter()
+        seen, exchange = self._filter(), self._exchange
         self._reply.failure_event = seen.failure_event
-        passage = Passage(self._exchange, self._reply, seen, self._settings.now)
+        report = partial(self._settings.admission.report, exchange.pool or "", answer.replica)
+        passage = Passage(exchange, self._reply, seen, self._settings.now, report)
         while not await answer.pour(passage.take):
             await self._reply.caught_up()
         seen.end()

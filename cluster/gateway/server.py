@@ -18,7 +18,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from cluster.gateway.admission import Gate
+from cluster.gateway.admission import Admission, Gate
 from cluster.gateway.app import build, build_refusing
 from cluster.gateway.auth import Authenticator
 from cluster.gateway.cost_keeper import CostKeeper
@@ -110,13 +110,17 @@ def assemble(settings: Settings, log: Log) -> Gateway:
     engines = Engines(settings.serving.url, _engine_key(settings.serving.engine_key_file))
     limits = _limit_store(settings.limits, telemetry.limiter_degraded)
     costs = CostKeeper(cost_model(settings), gate, settings.gateway.costs_file)
+    admission = Admission(settings.serving.pools, settings.gateway.admission.bounds, time.monotonic)
+    for pool, waiting in admission.rooms.items():
+        telemetry.watch_pool(pool, slots=waiting.slots, waiting=waiting.waiting)
+    stream, retries = settings.gateway.stream, Retries(pepper)
     director = Director(
         settings=settings,
         authenticate=Authenticator(identity, address_of, now=time.monotonic),
         limits=limits,
         costs=costs.model,
         gate=gate,
-        relays=RelaySettings(engines, pepper, settings.gateway.stream, time.monotonic, Retries(pepper)),
+        relays=RelaySettings(engines, pepper, stream, time.monotonic, retries, admission),
         telemetry=telemetry,
     )
     return Gateway(

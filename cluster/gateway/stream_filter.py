@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 from cluster.core.accounting import Usage
-from cluster.core.engine import parse_usage
+from cluster.core.engine import EngineLoad, parse_usage
 from cluster.gateway.engine_errors import answer_cut
 from cluster.gateway.harmony import ControlTokenGuard
 from cluster.gateway.http_errors import RequestFailed
@@ -22,6 +22,8 @@ class StreamFilter(ABC):
         self._out: list[bytes] = []
         self.usage: Usage | None = None
         """Tokens so far, as the engine last told."""
+        self.load: EngineLoad | None = None
+        """The replica's load, as last told; whoever reads it takes it."""
         self.started = False
         """Whether the engine has begun to generate."""
         self.answered = False
@@ -35,6 +37,7 @@ class StreamFilter(ABC):
             self._event(event)
         elif told := parse_usage(event):
             self.started = True
+            self.load = told.load
             self.usage = Usage(prompt=told.prompt, reasoning=told.reasoning, answer=told.answer)
 
     def known(self, chunk: bytes) -> bytes:

@@ -61,6 +61,11 @@ class Telemetry:
         """Tell with every scrape how long ago, in seconds, the keys of an issuer of tokens were read."""
         self._metrics.jwks_age.labels(name).set_function(age_s)
 
+    def watch_pool(self, pool: str, *, slots: Callable[[], float], waiting: Callable[[], float]) -> None:
+        """Tell with every scrape how many slots a pool has, and how many requests wait for it here."""
+        self._metrics.slots.labels(pool).set_function(slots)
+        self._metrics.waiting.labels(pool).set_function(waiting)
+
     def open(self, scope: Scope) -> Exchange:
         """Begin the record of one request."""
         return Exchange(
@@ -114,6 +119,8 @@ class Telemetry:
         if exchange.reasoning_truncated:
             metrics.truncated(model, effort).inc()
         metrics.e2e(model, effort).observe(e2e_s)
+        if exchange.attempts or exchange.queue_s:
+            metrics.queue_wait(model, effort, "gateway").observe(exchange.queue_s)
         if exchange.first_event_s is not None:
             metrics.ttft(model, effort).observe(exchange.first_event_s - exchange.arrived_s)
         if exchange.first_answer_s is not None:
@@ -183,9 +190,10 @@ class _Metrics:
             return cache(Counter(f"gptoss_{name}", text, labels, registry=registry).labels)
 
         def histogram(
-            name: str, text: str, buckets: tuple[float, ...] = _BUCKETS_S
+            name: str, text: str, buckets: tuple[float, ...] = _BUCKETS_S, *more: str
         ) -> Callable[..., Histogram]:
-            family = Histogram(f"gptoss_{name}", text, by_effort, buckets=buckets, registry=registry)
+            labels = (*by_effort, *more)
+            family = Histogram(f"gptoss_{name}", text, labels, buckets=buckets, registry=registry)
             return cache(family.labels)
 
         self.requests = counter("requests", "Requests by outcome", "tenant", *by_effort, "outcome")
@@ -223,6 +231,15 @@ class _Metrics:
         self.ttfa = histogram("time_to_first_answer_seconds", "Arrival to a stream's first content or call")
         self.inter_token = histogram(
             "inter_token_seconds", "Mean time between tokens of one stream", _TOKEN_BUCKETS_S
+        )
+        self.queue_wait = histogram(
+            "queue_wait_seconds", "Wait for a place before the engines", _BUCKETS_S, "where"
+        )
+        self.slots = Gauge(
+            "gptoss_pool_slots", "Slots that a pool's replicas report", ["pool"], registry=registry
+        )
+        self.waiting = Gauge(
+            "gptoss_waiting", "Requests that wait here for a pool", ["pool"], registry=registry
         )
         self.e2e = histogram("e2e_seconds", "Arrival to the end of the response")
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import TracebackType
 
-from cluster.core.engine import REPLICA_HEADER
+from cluster.core.engine import LOAD_HEADER, REPLICA_HEADER, EngineLoad, parse_load
 from cluster.core.request import Endpoint
 from cluster.gateway import http_client
 from cluster.gateway.engine_errors import connection_lost, judge_response, no_replica
@@ -11,7 +11,7 @@ from cluster.gateway.http_client import Connection, ConnectionBroken, Sink, Unre
 from cluster.gateway.http_errors import RequestFailed
 from cluster.gateway.wire import PATHS
 
-_REPLICA = REPLICA_HEADER.encode()
+_REPLICA, _LOAD = REPLICA_HEADER.encode(), LOAD_HEADER.encode()
 _MAX_ERROR_BYTES = 64 * 1024
 
 
@@ -28,6 +28,12 @@ class EngineAnswer:
         """Id of the replica that answers; None when it does not tell."""
         value = self._connection.headers.get(_REPLICA)
         return None if value is None else value.decode("latin-1")
+
+    @property
+    def load(self) -> EngineLoad | None:
+        """What the replica tells of its load; None when it tells nothing."""
+        value = self._connection.headers.get(_LOAD)
+        return None if value is None else parse_load(value.decode("latin-1"))
 
     async def whole(self) -> bytes:
         """Return the whole body. Raises `EngineFailed`."""

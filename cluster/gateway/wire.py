@@ -44,8 +44,13 @@ def _chat_fields(plan: Plan, *, stream: bool) -> dict[str, Any]:
     return {**fields, "stream_options": {"include_usage": True}} if stream else fields
 
 
-def route_hint(request: ParsedRequest, plan: Plan, *, salt: str, attempt: int, avoid: str) -> str:
-    """Return the value of ``x-route-hint`` for one attempt; ``salt`` is that of the tenant's prefix cache."""
+def route_hint(
+    request: ParsedRequest, plan: Plan, *, salt: str, queued_tokens: int, attempt: int, avoid: str
+) -> str:
+    """Return the value of ``x-route-hint`` for one attempt; ``salt`` is that of the tenant's prefix cache.
+
+    ``queued_tokens`` are the expected tokens that wait here for the pool.
+    """
     level, secret = plan.choice.level, salt.encode()
     return render(
         RouteHint(
@@ -55,6 +60,7 @@ def route_hint(request: ParsedRequest, plan: Plan, *, salt: str, attempt: int, a
             prefix=prefix_key(secret, plan.model, level, request.prefix_text),
             conversation=conversation_key(secret, request.cache_key),
             deadline_ms=plan.deadline_ms,
+            queued_tokens=queued_tokens,
             attempt=attempt,
             avoid=avoid,
         )

@@ -81,7 +81,7 @@ class EngineEdge:
             else self._ledger.open(UNHINTED_TOKENS)
         )
         token = current.set(meter)
-        stream = _Reporting(self._marking(send), meter, self._sleep)
+        stream = _Reporting(self._marking(send), meter, self._ledger, self._sleep)
         try:
             await self._app(scope, receive, stream.send)
         finally:
@@ -110,9 +110,9 @@ class EngineEdge:
 class _Reporting:
     """Writes usage comments between a stream's events, from its first token to its last."""
 
-    def __init__(self, send: Send, meter: Meter, sleep: Sleep) -> None:
+    def __init__(self, send: Send, meter: Meter, ledger: Ledger, sleep: Sleep) -> None:
         self._send = send
-        self._meter = meter
+        self._meter, self._ledger = meter, ledger
         self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
 
@@ -137,9 +137,8 @@ class _Reporting:
             usage = self._meter.usage
             if usage.prompt and usage != said:
                 said = usage
-                await self._send(
-                    {"type": "http.response.body", "body": render_usage(usage), "more_body": True}
-                )
+                comment = render_usage(usage, self._ledger.load)
+                await self._send({"type": "http.response.body", "body": comment, "more_body": True})
 
 
 def _is_event_stream(message: Message) -> bool:

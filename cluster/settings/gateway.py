@@ -1,11 +1,13 @@
 """Settings of the gateway: its addresses, its patience with clients, its logs."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
 from cluster.core.addresses import parse_network
+from cluster.core.admission import DEFAULT_BOUNDS, Bounds
 from cluster.settings.fields import Count, HostPort, Seconds, Section
 
 
@@ -46,6 +48,22 @@ class HttpSettings(Section):
     """Seconds for which a client may take nothing of its answer, or be out of reach; then it has left."""
 
 
+class AdmissionSettings(Section):
+    """How much may wait in a gateway for each pool. How much a pool takes, its replicas tell."""
+
+    max_waiting: Count = DEFAULT_BOUNDS.max_waiting
+    """Requests that may wait; beyond it the tenant with the most waiting gives up its least valuable one."""
+    max_waiting_bytes: Count = DEFAULT_BOUNDS.max_bytes
+    """Bytes that these may hold in memory, about."""
+    max_wait_s: Seconds = DEFAULT_BOUNDS.max_wait_s
+    """Longest wait in seconds, also of a request whose deadline is further away."""
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """The bounds of one waiting room."""
+        return Bounds(self.max_waiting, self.max_waiting_bytes, self.max_wait_s)
+
+
 class GatewaySettings(Section):
     """The public HTTP face."""
 
@@ -63,6 +81,8 @@ class GatewaySettings(Section):
     ``expected_output_tokens`` each time."""
     http: HttpSettings = HttpSettings()
     """How long clients may take on a connection, on both addresses."""
+    admission: AdmissionSettings = AdmissionSettings()
+    """How much may wait for the engines."""
     stream: StreamSettings = StreamSettings()
     """How answers are held back, kept alive and drained."""
 

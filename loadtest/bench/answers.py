@@ -25,7 +25,7 @@ ANSWER_TOKENS = 100
 _CREATED = 1_790_000_000
 _ID = "chatcmpl-0123456789abcdef"
 _ENGINE_HEADERS = (
-    f"{REPLICA_HEADER}: mock-1\r\n{LOAD_HEADER}: {render_load(EngineLoad(64, 0, 0.5, 128))}\r\n"
+    f"{REPLICA_HEADER}: mock-1\r\n{LOAD_HEADER}: {render_load(EngineLoad(64, 0, 0.5, 8192))}\r\n"
 ).encode()
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n"

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.core.admission import Bounds, Refused, Room, Ticket, value_of
+from cluster.core.admission import DEFAULT_BOUNDS, Bounds, Refused, Room, Ticket, value_of
 from cluster.core.effort import EFFORTS, Effort
 from cluster.core.engine import EngineLoad
 from cluster.core.fair_queue import FairQueue
+from cluster.core.tier import TIERS
 
 PATIENCE_S: dict[Effort, float] = {"low": 10.0, "medium": 30.0, "high": 300.0}
 TOKENS: dict[Effort, int] = {"low": 400, "medium": 1500, "high": 8000}
@@ -28,7 +29,7 @@ def ticket(effort: Effort = "low", *, tenant: str = "a", now_s: float = 0.0, **c
     return Ticket(tenant=tenant, **(usual | changes))
 
 
-def full_room(bounds: Bounds | None = None, *, slots: int = 8) -> tuple[Room, list[Ticket]]:
+def full_room(bounds: Bounds = DEFAULT_BOUNDS, *, slots: int = 8) -> tuple[Room, list[Ticket]]:
     """Return a room whose pool of one replica takes no more, and what is inside."""
     room = Room(bounds)
     inside: list[Ticket] = []
@@ -89,6 +90,15 @@ def test_of_equal_requests_the_tenant_that_got_less_goes_first() -> None:
     room.offer(quiet, 1.0)
     room.leave(inside[2], 1.5)
     assert room.tick(1.5).entered == [quiet]
+
+
+def test_a_tier_may_go_before_its_deadline_tells() -> None:
+    """What is due sooner goes first, and its deadline still says how long it may wait."""
+    queue = FairQueue()
+    usual, urgent = ticket(tenant="a"), ticket(tenant="a", value=value_of("low", "priority"), due_s=5.0)
+    queue.push(usual)
+    queue.push(urgent)
+    assert queue.next(0.0) is urgent
 
 
 def test_a_flood_of_early_deadlines_does_not_starve_another_tenants_long_answers() -> None:
@@ -172,8 +182,7 @@ def test_in_a_full_room_the_tenant_with_the_most_waiting_gives_first() -> None:
 
 def test_the_order_of_values() -> None:
     """Flex before default before priority; of one tier high effort before medium before low."""
-    tiers: tuple[Any, ...] = ("flex", "default", "priority")
-    values = [value_of(effort, tier) for tier in tiers for effort in reversed(EFFORTS)]
+    values = [value_of(effort, tier) for tier in TIERS for effort in reversed(EFFORTS)]
     assert values == sorted(set(values))
 
 

@@ -157,7 +157,7 @@ def test_gateways_without_coordination_oversubscribe_by_a_tenth_at_most(gateways
     inside = list(pool.run(until_s=120, seconds=_lasting()))
     limit = 1.25 * 64
     assert max(inside) <= peak * limit
-    assert min(inside[100:]) >= 0.95 * limit
+    assert min(inside[100:]) >= 0.9 * limit
     assert sum(inside[100:]) / len(inside[100:]) <= 1.1 * limit
 
 

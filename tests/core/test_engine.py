@@ -26,6 +26,16 @@ def test_usage_is_an_sse_comment() -> None:
     assert render_usage(StreamUsage(5, 3, 2)) == b": usage p=5 r=3 a=2\n\n"
 
 
+def test_a_comment_carries_the_load() -> None:
+    """A stream that lasts minutes tells the gateway of its replica all the while."""
+    load = EngineLoad(running=3, waiting=1, kv_use=0.25, slots=8)
+    event = render_usage(StreamUsage(5, 3, 2), load)
+    assert event == b": usage p=5 r=3 a=2 l=r=3;w=1;k=0.250;s=8\n\n"
+    told = parse_usage(event)
+    assert told is not None
+    assert told.load == load
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cluster.core.cost import CostModel
 from cluster.core.limits import Ask, Refusal, Reservation
-from cluster.gateway.admission import Gate
+from cluster.gateway.admission import Admission, Gate
 from cluster.gateway.app import build, build_refusing
 from cluster.gateway.auth import Authenticator
 from cluster.gateway.flow import Director
@@ -148,6 +148,7 @@ class World:
     ledger: Ledger
     costs: CostModel
     gate: Gate
+    admission: Admission
     registry: CollectorRegistry
     lines: io.BytesIO
     writer: LineWriter
@@ -291,20 +292,39 @@ async def running(**changes: Any) -> AsyncIterator[World]:
     engines = Engines(document.serving.url, "engine-key")
     address_of = address_reader(document.gateway.trusted_proxies)
     log = _Log(writer, ended)
+    admission = Admission(document.serving.pools, document.gateway.admission.bounds, time.monotonic)
     telemetry = Telemetry(registry, log, now=time.monotonic, wall=time.time, address_of=address_of)
+    for pool, waiting in admission.rooms.items():
+        telemetry.watch_pool(pool, slots=waiting.slots, waiting=waiting.waiting)
     director = Director(
         settings=document,
         authenticate=Authenticator(keys, address_of, now=float),  # time stands still
         limits=ledger,
         costs=costs,
         gate=gate,
-        relays=RelaySettings(engines, b"p" * 32, document.gateway.stream, time.monotonic, Retries(b"p" * 32)),
+        relays=RelaySettings(
+            engines, b"p" * 32, document.gateway.stream, time.monotonic, Retries(b"p" * 32), admission
+        ),
         telemetry=telemetry,
     )
     app = build(director, Models(document), now=time.monotonic)
     refusing = build_refusing(telemetry, now=time.monotonic)
     async with serving(app, document.gateway.http, refusing) as url, aiohttp.ClientSession() as http:
-        made = World(upstream, document, keys, ledger, costs, gate, registry, lines, writer, url, http, ended)
+        made = World(
+            upstream,
+            document,
+            keys,
+            ledger,
+            costs,
+            gate,
+            admission,
+            registry,
+            lines,
+            writer,
+            url,
+            http,
+            ended,
+        )
         yield made
         for client in made.clients:
             await client.close()

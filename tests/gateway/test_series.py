@@ -23,6 +23,7 @@ from tests.gateway import contract_document as contract
 from tests.gateway.conftest import caller, chat_body, settings
 
 ISSUERS = ("corp", "partner")
+POOLS = ("gpt-oss-120b", "gpt-oss-20b")
 BUDGET = 16
 
 
@@ -55,6 +56,8 @@ def crowded() -> str:
     telemetry.watch_keys(lambda: 1.0)
     for issuer in ISSUERS:
         telemetry.watch_issuer(issuer, lambda: 1.0)
+    for pool in POOLS:
+        telemetry.watch_pool(pool, slots=lambda: 8.0, waiting=lambda: 0.0)
     for one in plans():
         telemetry.in_flight(one).inc()
     asked = request()
@@ -66,7 +69,7 @@ def crowded() -> str:
         exchange.caller = None if tenant is None else caller(tenant=tenant)
         exchange.plan, exchange.outcome, exchange.status = decided, outcome, 200
         if decided is not None:
-            exchange.request = asked
+            exchange.request, exchange.attempts = asked, 1
             exchange.usage = Usage(prompt=9, cached=4, reasoning=BUDGET, answer=3)
             exchange.first_event_s = exchange.first_answer_s = exchange.last_write_s = 1.0
         telemetry.close(exchange)
@@ -91,6 +94,8 @@ def test_every_label_value_is_documented(crowded: str) -> None:
         wanted = contract.label_values(label, metric)
         if label == "issuer":
             wanted |= {*ISSUERS}
+        elif label == "pool":
+            wanted |= {*POOLS}
         elif label == "tenant":
             wanted |= {f"team-{number}" for number in range(MAX_TENANTS)}
         if metric != "gptoss_requests_total":

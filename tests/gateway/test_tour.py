@@ -44,7 +44,8 @@ async def test_the_metrics_are_the_documented_ones(told: Told) -> None:
 
 async def test_every_label_is_from_a_closed_set(told: Told) -> None:
     """Whatever clients and engines said, no label has a value of theirs."""
-    own = {"tenant": frozenset(TENANTS), "issuer": frozenset({"corp"})}
+    pools = frozenset({"big", "big-b", "small"})
+    own = {"tenant": frozenset(TENANTS), "issuer": frozenset({"corp"}), "pool": pools}
     for metric, label, seen in labels(told.metrics):
         assert seen <= contract.label_values(label, metric) | own.get(label, frozenset()), (metric, label)
     assert series(told.metrics) < contract.MAX_SERIES

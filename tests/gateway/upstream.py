@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 HEAD = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\n"
+REPLICA = "x-engine-replica: replica-1\r\nx-engine-load: r=1;w=0;k=0.010;s=1024\r\n"
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n"
-    b"x-engine-replica: replica-1\r\n\r\n"
+    + REPLICA.encode()
+    + b"\r\n"
 )
 END = b"0\r\n\r\n"
 
@@ -243,7 +245,7 @@ def respond(status: int, body: Any, *, content_type: str = "application/json", h
 
     async def script(connection: Connection) -> None:
         head = HEAD % (status, b"X", content_type.encode())
-        extra = f"x-engine-replica: replica-1\r\n{headers}content-length: {len(payload)}\r\n\r\n".encode()
+        extra = f"{REPLICA}{headers}content-length: {len(payload)}\r\n\r\n".encode()
         await connection.send(head + extra + payload)
 
     return script

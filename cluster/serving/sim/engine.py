@@ -141,7 +141,7 @@ class Engine:
     async def _comment(self, run: Run, due: float, write: Write) -> None:
         await self._sleep_until(due)
         if run.stream is not None:
-            await write(render_usage(run.tally.usage))
+            await write(render_usage(run.tally.usage, self.load))
 
     async def _step(self, run: Run, step: int, write: Write) -> None:
         for choice, generation in enumerate(run.generations):
