@@ -1,5 +1,7 @@
 """The command ``simulate``."""
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -26,8 +28,8 @@ def test_an_unknown_scenario_is_named_with_those_there_are() -> None:
     assert "overload" in result.output
 
 
-def test_a_scenario_prints_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row for each policy, and a table for each part."""
+def test_a_scenario_prints_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row for each policy, a table for each part, and a picture."""
 
     def cases(lab: Lab, seeds: int) -> list[Case]:
         del lab
@@ -38,7 +40,8 @@ def test_a_scenario_prints_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
         return [Case("part one", setups), Case("part two", scenarios.under("random", setups))]
 
     monkeypatch.setitem(scenarios.SCENARIOS, "tiny", Scenario("for this test", cases))
-    result = CliRunner().invoke(app, ["simulate", "tiny", "--seeds", "2"])
+    result = CliRunner().invoke(app, ["simulate", "tiny", "--seeds", "2", "--out", str(tmp_path / "new")])
     assert result.exit_code == 0, result.output
-    for word in ("part one", "part two", "effort", "random", "tokens/s"):
+    for word in ("part one", "part two", "effort", "random", "tokens/s", "tiny.png"):
         assert word in result.output
+    assert (tmp_path / "new" / "tiny.png").read_bytes().startswith(b"\x89PNG")
