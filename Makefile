@@ -3,10 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 ENGINE ?= vllm
 BIN := .venv/bin
 
-.PHONY: help setup demo test unit check bench lock packages clean
+.PHONY: help setup demo test unit check bench bench-effort lock packages clean
 
 help:  ## List the targets.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup:  ## Create .venv, the Harmony vocabulary and the tiny checkpoint; instant when done.
 	@$(PYTHON) requirements/install.py
@@ -29,6 +29,9 @@ check: setup  ## Lint, format, types and layers.
 bench: setup  ## Measure the gateway beside its peers (20 minutes; OPTIONS="--help" tells more).
 	@$(PYTHON) tests/system_packages.py nginx redis-server
 	@$(BIN)/python -m loadtest.bench $(OPTIONS)
+
+bench-effort: setup  ## Measure waits by effort on real Ray Serve, beside round-robin (15 minutes; OPTIONS="--help").
+	@$(BIN)/python -m loadtest.effort $(OPTIONS)
 
 packages:  ## Install the system packages that tests need, where this user may.
 	@$(PYTHON) tests/system_packages.py

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
@@ -17,9 +18,14 @@ from cluster.serving import local
 
 def main(config: Path) -> int:
     """Start every pool of the settings document, report, and stay until told to end."""
+    return stay(local.start(settings.load(config)))
+
+
+def stay(start: Iterable[local.Progress]) -> int:
+    """Report each step of a start, and stay until told to end; return the exit status of one that fails."""
     events = _own_output()
     try:
-        for step in local.start(settings.load(config)):
+        for step in start:
             _tell(events, asdict(step))
         _tell(events, {"ready": True})
     except local.LocalStartError as error:

@@ -53,17 +53,18 @@ class Progress:
     elapsed_s: float
 
 
-def start(settings: Settings) -> Iterator[Progress]:
+def start(settings: Settings, declared: dict[str, Any] | None = None) -> Iterator[Progress]:
     """Start Ray and every pool; yield each change until all are ready.
 
-    Sets this process's environment, so call it before anything imports Ray. Raises `LocalStartError`.
+    ``declared`` takes the place of what `deploy.deploy_config` returns. Sets this process's environment, so
+    call it before anything imports Ray. Raises `LocalStartError`.
     """
     begun = time.monotonic()
     key = _require_files(settings)
     os.environ.update({**HEAD, **deploy.environment(settings)})
     for name in UNSET:
         os.environ.pop(name, None)
-    _start_ray(settings)
+    _start_ray(declared or deploy.deploy_config(settings, host=HOST))
     yield Progress("ray", "ready", "", time.monotonic() - begun)
     yield from _until_running(settings, begun)
     yield from _until_answering(settings, key, begun)
@@ -82,7 +83,7 @@ def _require_files(settings: Settings) -> str:
         raise LocalStartError(str(error)) from error
 
 
-def _start_ray(settings: Settings) -> None:
+def _start_ray(declared: dict[str, Any]) -> None:
     import ray  # noqa: PLC0415 - reads the environment that `start` sets
     from ray import serve  # noqa: PLC0415 - the same
 
@@ -91,7 +92,7 @@ def _start_ray(settings: Settings) -> None:
     from ray.serve.context import _get_global_client  # noqa: PLC0415 - the same
     from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415 - the same
 
-    config = ServeDeploySchema.model_validate(deploy.deploy_config(settings, host=HOST))
+    config = ServeDeploySchema.model_validate(declared)
     ray.init(
         num_cpus=LOGICAL_CPUS,
         object_store_memory=OBJECT_STORE_BYTES,

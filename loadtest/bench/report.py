@@ -24,7 +24,7 @@ def show(run: Run, verdicts: list[Verdict], console: Console) -> None:
     )
     console.print(_costs(run))
     console.print(_latencies(run))
-    console.print(_bars(verdicts))
+    console.print(bars_table(verdicts))
 
 
 def _costs(run: Run) -> Table:
@@ -51,7 +51,7 @@ def _costs(run: Run) -> Table:
 
 def _request_cells(result: Result) -> list[str]:
     redis = result.over_rounds(lambda one: max(one.requests.values(), key=lambda r: r.per_s).redis_cpu_us)
-    return [_cell(result.over_rounds(request_cpu_us), 0), _cell(redis, 0)]
+    return [cell(result.over_rounds(request_cpu_us), 0), cell(redis, 0)]
 
 
 def _chunk_cells(result: Result) -> list[str]:
@@ -59,7 +59,7 @@ def _chunk_cells(result: Result) -> list[str]:
         return ["-"] * 5
     found = [one.chunks for one in result.rounds if one.chunks is not None]
     return [
-        _cell(result.over_rounds(chunk_cpu_us), 1),
+        cell(result.over_rounds(chunk_cpu_us), 1),
         f"{found[-1].redis_cpu_us:.1f}",
         str(min(one.streams for one in found)),
         f"{max(one.share for one in found):.0%}",
@@ -89,9 +89,9 @@ def _latencies(run: Run) -> Table:
 def _added_cells(run: Run, name: str, clients: int) -> list[str]:
     rate = run.results[name].over_rounds(lambda one: one.requests[clients].per_s)
     return [
-        _cell(run.added_ms(name, clients, _p50), 2),
-        _cell(run.added_ms(name, clients, _p99), 2),
-        _cell(rate, 0),
+        cell(run.added_ms(name, clients, _p50), 2),
+        cell(run.added_ms(name, clients, _p99), 2),
+        cell(rate, 0),
     ]
 
 
@@ -99,11 +99,12 @@ def _latency_cells(result: Result, counts: list[int]) -> list[str]:
     cells = []
     for clients in counts:
         for digits, figure in ((2, _p50), (2, _p99), (0, _per_s)):
-            cells.append(_cell(result.over_rounds(_at(clients, figure)), digits))
+            cells.append(cell(result.over_rounds(_at(clients, figure)), digits))
     return cells
 
 
-def _bars(verdicts: list[Verdict]) -> Table:
+def bars_table(verdicts: list[Verdict]) -> Table:
+    """Return the bars, whether each held, and what was found."""
     table = Table(title="Bars")
     for column in ("bar", "held", "found"):
         table.add_column(column)
@@ -131,7 +132,8 @@ def _per_s(one: Requests) -> float:
     return one.per_s
 
 
-def _cell(found: Spread | None, digits: int) -> str:
+def cell(found: Spread | None, digits: int) -> str:
+    """Return a median with its spread."""
     if found is None:
         return "-"
     median, low, high = (f"{value:.{digits}f}" for value in (found.median, found.low, found.high))

@@ -235,14 +235,15 @@ def _summary(found: Round) -> str:
 def _about(options: Options) -> dict[str, str]:
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        "machine": f"{processor()}, {os.cpu_count()} cores, Linux {platform.release()}",
         "python": platform.python_version(),
         "rounds": str(options.rounds),
         "seconds": f"{options.seconds:g}",
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of this machine's processor."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
