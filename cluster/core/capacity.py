@@ -68,7 +68,10 @@ class Capacity:
         silent_s = 0.0 if self._heard_s is None else max(0.0, now_s - self._heard_s)
         if not self._replicas:
             return START * (1 + int(silent_s))
-        limit = OVERCOMMIT * self.slots * (1 + EQUALISER * (1 - self.share))
+        # of the load as it is now: with the smoothed share, gateways swing around the middle for minutes
+        everybody = self.own + self.others
+        share = self.own / everybody if everybody >= 1 else self.share
+        limit = OVERCOMMIT * self.slots * (1 + EQUALISER * (1 - share))
         return limit + START * int(silent_s / SILENCE_S) if silent_s >= SILENCE_S and self.own else limit
 
     def free(self, now_s: float) -> int:

@@ -123,7 +123,8 @@ def sensitivity(lab: Lab, seeds: int) -> Iterator[Check]:
 
 def large(lab: Lab) -> Iterator[Check]:
     """Bar 5: bars 1 and 2 with 128 replicas."""
-    [capacity] = lab.capacities([(LARGE, USUAL)])
+    [small] = lab.capacities([(FLEET, USUAL)])
+    capacity = small * LARGE.replicas / FLEET.replicas
     setups = scenarios.loaded(LARGE, OVERLOAD * capacity, USUAL)
     yield from _overloaded(5, "poisson", _compare(lab, setups, (PLAIN, "two-choices", "round-robin")))
     setups = scenarios.loaded(LARGE, BUSY * capacity, USUAL)

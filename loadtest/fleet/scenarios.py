@@ -195,7 +195,8 @@ def _sensitivity(lab: Lab, seeds: int) -> list[Case]:
 
 
 def _large(lab: Lab, seeds: int) -> list[Case]:
-    [capacity] = lab.capacities([(LARGE, USUAL)])
+    [small] = lab.capacities([(FLEET, USUAL)])
+    capacity = small * LARGE.replicas / FLEET.replicas
     return [
         case
         for load in (BUSY, OVERLOAD)

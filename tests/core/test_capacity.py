@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.core.capacity import START, Capacity
+from cluster.core.capacity import EQUALISER, START, Capacity
 from cluster.core.engine import EngineLoad
 
 
@@ -187,3 +187,18 @@ def test_halved_slots_are_followed_within_ten_seconds() -> None:
         jobs[:] = [(ends_s - 20, number) for ends_s, number in jobs]
     list(pool.run(until_s=3, seconds=durations))
     assert all(gateway.limit(3.0) <= 1.1 * 1.25 * 32 for gateway in pool.gateways)
+
+
+def test_a_gateway_that_fell_behind_goes_on_taking_at_once() -> None:
+    """What it has now decides who may still take, not what it had half a minute ago: that would swing."""
+    capacity = Capacity()
+    for _ in range(50):
+        capacity.enter(0.0)
+    full = EngineLoad(running=100, waiting=0, kv_use=0.1, slots=100)
+    for second in range(120):
+        capacity.report("r", full, float(second))
+    assert capacity.limit(119.0) == pytest.approx(125 * (1 + EQUALISER / 2), rel=0.001)
+    for _ in range(40):
+        capacity.leave()
+    capacity.report("r", full, 119.1)
+    assert capacity.limit(119.1) == pytest.approx(125 * (1 + EQUALISER * 0.9), rel=0.001)
