@@ -52,7 +52,8 @@ def assumptions(plan: Plan) -> list[str]:
     return [
         f"Load: {_load(site)}, {_efforts(share * 100 for share in site.mix)} % low/medium/high; prompts of "
         f"{site.prompt_tokens[0]:,} to {site.prompt_tokens[1]:,} tokens, outputs of "
-        f"{_efforts(site.outputs)} on average: {asked.tokens_per_s:,.0f} output tokens/s, in bursts.",
+        f"{_efforts(site.outputs)} on average before the efforts' limits: {asked.tokens_per_s:,.0f} output "
+        "tokens/s, in bursts.",
         f"Objective: first token within {_efforts(slo.wait_s)} s and {_efforts(slo.token_ms)} ms between "
         f"tokens (95th percentiles), at most {slo.refused * 100:g} % refused.",
         f"One GPU: {MODEL}, at most {engine(site.gpu).slots} requests at once, {plan.each:,.0f} output "
@@ -134,8 +135,9 @@ def _size(size: Size, plan: Plan) -> dict[str, Any]:
 
 
 def _load(site: Site) -> str:
+    users = f"{site.users:,} user{'s' if site.users > 1 else ''}"
     return (
-        f"{site.users:,} users x {site.requests_per_hour:g} requests an hour x {site.peak:g} at the peak "
+        f"{users} x {site.requests_per_hour:g} requests an hour x {site.peak:g} at the peak "
         f"= {site.rate:.2g} requests/s"
     )
 

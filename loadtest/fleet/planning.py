@@ -54,20 +54,10 @@ def plan(
     if hopeless is not None:
         return search.none(hopeless)
     filled = math.ceil(search.asked.tokens_per_s / search.each)
-    too_few = f"the tokens alone fill {filled:,} GPUs"
     if filled > most * sizing.HOPELESS_LOAD:
-        return search.none(too_few)
-    guess = sizing.first_guess(search.asked, search.each)
-    while (gpus := sizing.next_size(search.held, guess, most)) is not None:
-        search.look(gpus)
-    least = sizing.enough(search.held)
-    if least is None:
-        return search.none(too_few)
-    for gpus in range(least + 1, min(least + AROUND, most) + 1):
-        search.look(gpus)
-    # A larger size may have failed by chance: then the answer is above it.
-    least = sizing.enough(search.held)
-    return search.none(too_few) if least is None else search.found(least, search.spare(least, most))
+        return search.none(f"the tokens alone fill {filled:,} GPUs")
+    least = search.smallest(sizing.first_guess(search.asked, search.each), most)
+    return search.none(search.why_not()) if least is None else search.found(least, search.spare(least, most))
 
 
 class _Search:
@@ -87,18 +77,31 @@ class _Search:
         """Return which sizes hold the objective."""
         return {gpus: not size.misses(self._objective) for gpus, size in self._sizes.items()}
 
-    def look(self, gpus: int) -> None:
-        """Simulate a size, unless it was."""
-        if gpus not in self._sizes:
-            self._sizes[gpus] = self._simulate(gpus, failing=False)
+    def smallest(self, guess: int, most: int) -> int | None:
+        """Return the smallest size that holds, once those above it hold too: one may pass by chance."""
+        while True:
+            while (gpus := sizing.next_size(self.held, guess, most)) is not None:
+                self._look(gpus)
+            least = sizing.enough(self.held)
+            above = range(least + 1, min(least + AROUND, most) + 1) if least is not None else ()
+            unknown = [gpus for gpus in above if gpus not in self._sizes]
+            if not unknown:
+                return least
+            for gpus in unknown:
+                self._look(gpus)
 
     def spare(self, least: int, most: int) -> Size | None:
         """Return the smallest fleet above ``least`` that holds the objective with one replica less."""
-        for gpus in range(least + 1, min(least + AROUND, most) + 1):
+        for gpus in range(least + 1, most + 1):
             size = self._simulate(gpus, failing=True)
             if not size.misses(self._objective):
                 return size
         return None
+
+    def why_not(self) -> str:
+        """Return what the largest size misses first."""
+        gpus = max(self._sizes)
+        return f"with {gpus}, {self._sizes[gpus].misses(self._objective)[0]}"
 
     def found(self, enough: int, spare: Size | None) -> Plan:
         """Return the answer."""
@@ -111,6 +114,9 @@ class _Search:
     def _plan(self, enough: int | None, spare: Size | None, why_none: str) -> Plan:
         sizes = tuple(self._sizes[gpus] for gpus in sorted(self._sizes))
         return Plan(self._site, self._objective, self.asked, self.each, sizes, enough, spare, why_none)
+
+    def _look(self, gpus: int) -> None:
+        self._sizes[gpus] = self._simulate(gpus, failing=False)
 
     def _simulate(self, gpus: int, *, failing: bool) -> Size:
         setups = sizing.setups(self._site, self._objective, gpus, self._seeds, failing=failing)
