@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from cluster.core.engine import EngineLoad
 from cluster.gateway.retries import MAX_POISON, MAX_SUSPECTS, REFUSED_S, Poison
 from tests.gateway.conftest import SEEING, World, Worlds, chat_body
 from tests.gateway.upstream import (
@@ -143,6 +144,7 @@ async def test_a_lost_replica_is_survived(world: World) -> None:
 async def test_second_attempts_stay_within_the_budget(world: World) -> None:
     """With twelve requests, ten are tried again and two keep their first failure."""
     away = respond(503, "no server", content_type="text/plain")
+    world.admission.report("big", "replica-1", EngineLoad(0, 0, 0.0, 1024))  # room for all of them
     world.upstream.then(*[away] * 12, silent)
     async with asyncio.TaskGroup() as tasks:
         asked = [tasks.create_task(_status(world, number)) for number in range(12)]
