@@ -12,6 +12,7 @@ from loadtest.effort.arrivals import DEADLINES_S, Arrival
 from loadtest.effort.results import Fate, Found, Outcome
 
 MODEL = "gpt-oss-20b"
+_REFUSALS = {"server_is_overloaded", "deadline_exceeded"}
 _TAIL_BYTES = 4096
 """The end of a stream, which holds the usage."""
 
@@ -102,11 +103,11 @@ class _Client:
             await self._rest(answer.content)
 
     async def _until_first(self, content: aiohttp.StreamReader) -> None:
-        """Read up to the first event; before it there may be comments that keep the connection open."""
+        """Read up to the first token that shows; before it come the role, and comments while nothing does."""
         async for line in content:
             if line.startswith(b'data: {"error"'):
-                raise RefusedError
-            if line.startswith(b"data:"):
+                raise _error(line)
+            if line.startswith(b"data:") and b'"role"' not in line:
                 self._first_s = time.monotonic()
                 return
         raise FailedError("an empty stream")
@@ -134,3 +135,9 @@ class _Client:
         until_s = time.monotonic() if self._first_s is None else self._first_s - self._ttft_s
         waited_s = max(0.0, until_s - self._due_s)
         return Outcome(self._arrival.at_s, self._arrival.effort, fate, waited_s, self._tokens, reason)
+
+
+def _error(event: bytes) -> Exception:
+    """Return what an error in a stream means, which is all that can be said once its headers are sent."""
+    code = str(json.loads(event[6:])["error"].get("code"))
+    return RefusedError() if code in _REFUSALS else FailedError(code)

@@ -29,7 +29,7 @@ class Outcome:
     effort: Effort
     fate: Fate
     waited_s: float
-    """Seconds from its time of arrival to the first event, less the engine's own time to the first token; to
+    """Seconds from its time of arrival to the first token that shows, less the engine's own time to it; to
     the end where there was none."""
     tokens: int
     """Output tokens of an answer that came to its end; 0 of one that did not."""

@@ -59,7 +59,7 @@ def _load(live: stack.Stack, system: System, options: Options, *, grace_s: float
             planned,
             seconds=options.seconds,
             grace_s=grace_s,
-            ttft_s=stack.TOKEN_MS / 1000,
+            ttft_s=stack.TTFT_S,
         )
     )
     live.await_idle()

@@ -31,6 +31,8 @@ from loadtest.effort.results import System
 
 REPLICAS, SLOTS, TOKEN_MS = 2, 8, 40
 """Of each pool; a request of n tokens holds its slot for n times 40 ms."""
+TTFT_S = (1 + 3) * TOKEN_MS / 1000
+"""The engine's own time to the first token that shows: three of Harmony's frame go before it."""
 CAPACITY_TOKENS_PER_S = REPLICAS * SLOTS * 1000 / TOKEN_MS
 START_LIMIT_S = 240.0
 IDLE_LIMIT_S = 30.0
