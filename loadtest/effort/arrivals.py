@@ -10,10 +10,10 @@ MIX: Mapping[Effort, float] = {"low": 0.6, "medium": 0.3, "high": 0.1}
 """Shares by count."""
 CONTROL_TOKENS = 10
 """What frames an answer in Harmony; it counts as output."""
-ANSWER_TOKENS = 14
-REASONING_TOKENS: Mapping[Effort, int] = {"low": 16, "medium": 126, "high": 776}
-"""Means. With the two above, outputs have means of 40, 150 and 800 tokens: a tenth of the product's priors,
-so that two minutes hold enough requests of each effort."""
+ANSWER_TOKENS = 3
+REASONING_TOKENS: Mapping[Effort, int] = {"low": 3, "medium": 47, "high": 307}
+"""Means. With the two above, outputs have means of 16, 60 and 320 tokens: a 25th of the product's priors, so
+that two minutes hold at least a hundred requests of each effort."""
 MEAN_TOKENS: Mapping[Effort, int] = {
     effort: CONTROL_TOKENS + ANSWER_TOKENS + thought for effort, thought in REASONING_TOKENS.items()
 }

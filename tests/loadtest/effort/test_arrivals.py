@@ -31,5 +31,5 @@ def test_a_long_run_is_a_poisson_process_of_the_mix() -> None:
 
 def test_the_rate_makes_the_load() -> None:
     """Requests per second times their mean output is the load's share of the capacity."""
-    assert MEAN_TOKENS == {"low": 40, "medium": 150, "high": 800}
+    assert MEAN_TOKENS == {"low": 16, "medium": 60, "high": 320}
     assert rate(1.4, 400) * mean_tokens() == pytest.approx(560)
