@@ -49,7 +49,7 @@ class Capacity:
         self._others = 0.0
         self._reports = 0
         self._heard_s: float | None = None
-        """Time of the last report, or of the first entry before any."""
+        """Time of the last report, or of the first entry after this gateway had nothing inside."""
         self._seen_own, self._seen_all = FIRST_SHARE * FIRST_LOAD, FIRST_LOAD
         """Smoothed: own requests, and everybody's."""
 
@@ -92,9 +92,9 @@ class Capacity:
 
     def enter(self, now_s: float) -> None:
         """Take note that one request goes in."""
-        self.own += 1
-        if self._heard_s is None:
+        if self.own == 0:  # nobody is silent who was not asked
             self._heard_s = now_s
+        self.own += 1
 
     def leave(self) -> None:
         """Take note that one request has ended."""

@@ -35,6 +35,13 @@ def test_a_pool_that_never_reports_does_not_block_for_ever() -> None:
     assert [fill(capacity, float(second)) for second in range(1, 4)] == [START] * 3
 
 
+def test_an_idle_hour_is_no_silence() -> None:
+    """A rush after it gets the places that there were, and not more for want of reports."""
+    capacity = Capacity()
+    capacity.report("a", load(0), 0.0)
+    assert fill(capacity, 3600.0) <= 10
+
+
 def test_one_gateway_gets_a_quarter_more_than_the_slots() -> None:
     """The limit is 1.25 times the slots that the replicas report, once it has seen that it is alone."""
     capacity = Capacity()
