@@ -159,5 +159,6 @@ def _document(state: State, ports: Ports, pools: list[str]) -> dict[str, Any]:
             "pools": dict.fromkeys(pools, pool),
         },
         "models": {MODEL: {"pools": pools, "source": "unused", "efforts": efforts}},
+        "limits": {"defaults": {}},  # none: all requests are one tenant's
         "auth": {"keys": {"source": "file", "path": str(state.keys)}, "pepper_file": str(state.pepper)},
     }
