@@ -28,6 +28,8 @@ FAIR_WINDOW_S = 1.0
 """Seconds of the pool's work that a tenant may be ahead of another before deadlines count no more for it."""
 RATE_MEMORY_S = 20.0
 """Seconds of queueing after which what was seen of the rate counts for a third."""
+ENGINE_PART = 0.2
+"""Share of the time until its deadline that a request keeps for the queue of an engine."""
 LEAST_ENTRIES = 8
 """Entries from the queue, old ones faded, below which no rate is known."""
 LEAST_LEFT = 1 / 4
@@ -154,7 +156,7 @@ class Room:
         return None if late is None else min(late.expires_s, now_s + TICK_S)
 
     def _queue_up(self, ticket: Ticket, now_s: float) -> Literal["entered", "waits"] | Refused:
-        patience_s = min(ticket.deadline_s - now_s, self._bounds.max_wait_s)
+        patience_s = min((1 - ENGINE_PART) * (ticket.deadline_s - now_s), self._bounds.max_wait_s)
         self._patience_s[ticket.value] = ticket.due_s - now_s
         wait_s = self._wait_s(ticket)
         if patience_s <= 0 or (wait_s is not None and wait_s > patience_s):

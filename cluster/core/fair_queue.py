@@ -270,4 +270,9 @@ class FairQueue:
 
 
 def _when_due(ticket: Ticket) -> float:
-    return ticket.due_s
+    """Return what tickets of different values are ordered by: when due, and the time they were given once more.
+
+    Ordered by when they are due alone, all would wait until then in an overload: what had long to wait is due
+    at last, comes before what has just come, and that in turn is late.
+    """
+    return ticket.due_s + (ticket.deadline_s - ticket.offered_s)

@@ -67,7 +67,7 @@ def plan(
     reasoning = expected.reasoning if budget is None else min(expected.reasoning, budget)
     limits = tuple([level.by_effort[choice.level] for level in caller.limits])
     tier = choose_tier(request.tier_asked, own=caller.tier)
-    deadline_ms, priority_ms = _due(settings.tiers, tier, now_epoch_s + efforts.slo.wait_s)
+    deadline_ms, priority_ms = _due(settings.tiers, tier, now_epoch_s + efforts.patience_s)
     return Plan(
         choice=choice,
         model=model,
@@ -89,9 +89,9 @@ def plan(
     )
 
 
-def _due(shifts: TierSettings, tier: Tier, objective_s: float) -> tuple[int, int]:
-    """Return deadline and priority of what its effort wants at ``objective_s``, in seconds of the epoch."""
-    deadline_ms = int(objective_s * 1000)
+def _due(shifts: TierSettings, tier: Tier, latest_s: float) -> tuple[int, int]:
+    """Return deadline and priority of what its effort lets wait until ``latest_s``, in seconds of the epoch."""
+    deadline_ms = int(latest_s * 1000)
     if tier == "flex":
         deadline_ms += int(shifts.flex_later_s * 1000)
     earlier_ms = int(shifts.priority_earlier_s * 1000) if tier == "priority" else 0

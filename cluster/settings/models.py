@@ -12,8 +12,7 @@ class Slo(Section):
     """What users of one effort may expect."""
 
     wait_s: Seconds
-    """Seconds until the first token; arrival plus this is the request's deadline, which orders all queues.
-    The service tier shifts it: see ``tiers``."""
+    """Seconds until the first token."""
     inter_token_ms: Seconds | None = None
     """Milliseconds between tokens; None: no objective."""
     total_s: Seconds | None = None
@@ -32,21 +31,30 @@ class EffortSettings(Section):
     """Prior for the mean output, reasoning included, until the gateway has learned it."""
     slo: Slo
     """What users may expect."""
+    deadline_s: Seconds | None = None
+    """Longest wait for a place in an engine, in seconds: a request that still waits then is refused, and all
+    queues serve first what has the earliest deadline. The service tier shifts it: see ``tiers``. None: ten
+    times ``slo.wait_s``."""
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds from a request's arrival to its deadline."""
+        return 10 * self.slo.wait_s if self.deadline_s is None else self.deadline_s
 
 
 class Efforts(Section):
     """Settings by effort. The priors stand in about the proportion 1 : 4 : 20 until lengths are learned."""
 
     low: EffortSettings = EffortSettings(
-        max_output_tokens=8192, expected_output_tokens=400, slo=Slo(wait_s=1)
+        max_output_tokens=8192, expected_output_tokens=400, slo=Slo(wait_s=1), deadline_s=10
     )
     """Low effort."""
     medium: EffortSettings = EffortSettings(
-        max_output_tokens=16384, expected_output_tokens=1500, slo=Slo(wait_s=5)
+        max_output_tokens=16384, expected_output_tokens=1500, slo=Slo(wait_s=5), deadline_s=30
     )
     """Medium effort."""
     high: EffortSettings = EffortSettings(
-        max_output_tokens=65536, expected_output_tokens=8000, slo=Slo(wait_s=30)
+        max_output_tokens=65536, expected_output_tokens=8000, slo=Slo(wait_s=30), deadline_s=300
     )
     """High effort."""
 

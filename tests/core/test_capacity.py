@@ -42,14 +42,14 @@ def test_an_idle_hour_is_no_silence() -> None:
     assert fill(capacity, 3600.0) <= 10
 
 
-def test_one_gateway_gets_a_quarter_more_than_the_slots() -> None:
-    """The limit is 1.25 times the slots that the replicas report, once it has seen that it is alone."""
+def test_one_gateway_gets_a_tenth_more_than_the_slots() -> None:
+    """The limit is 1.1 times the slots that the replicas report, once it has seen that it is alone."""
     capacity = Capacity()
     for second in range(0, 300):
         for replica in "abcd":
             capacity.report(replica, load(capacity.own // 4), float(second))
         fill(capacity, float(second))
-    assert capacity.own == 40
+    assert capacity.own == 35
 
 
 def test_halved_slots_halve_the_limit_with_the_next_reports() -> None:
@@ -154,17 +154,17 @@ def _lasting() -> Iterator[float]:
         yield 2 + 16 * turn
 
 
-@pytest.mark.parametrize(("gateways", "peak"), [(1, 1.02), (2, 1.1), (4, 1.1), (8, 1.15)])
+@pytest.mark.parametrize(("gateways", "peak"), [(1, 1.02), (2, 1.1), (4, 1.12), (8, 1.2)])
 def test_gateways_without_coordination_oversubscribe_by_a_tenth_at_most(gateways: int, peak: float) -> None:
     """All of them always want more; the pool holds what one alone would give it, and at most a tenth more.
 
-    Eight that see the same free place in old reports may all take it: for a moment, and not on the whole.
+    Many that see the same free place in old reports may all take it: for a moment, and not on the whole.
     """
     pool = _Pool(replicas=8, gateways=gateways)
     inside = list(pool.run(until_s=120, seconds=_lasting()))
-    limit = 1.25 * 64
+    limit = 1.1 * 64
     assert max(inside) <= peak * limit
-    assert min(inside[100:]) >= 0.9 * limit
+    assert min(inside[100:]) >= 0.88 * limit
     assert sum(inside[100:]) / len(inside[100:]) <= 1.1 * limit
 
 
@@ -193,7 +193,7 @@ def test_halved_slots_are_followed_within_ten_seconds() -> None:
     for jobs in pool.jobs:
         jobs[:] = [(ends_s - 20, number) for ends_s, number in jobs]
     list(pool.run(until_s=3, seconds=durations))
-    assert all(gateway.limit(3.0) <= 1.1 * 1.25 * 32 for gateway in pool.gateways)
+    assert all(gateway.limit(3.0) <= 1.1 * 1.1 * 32 for gateway in pool.gateways)
 
 
 def test_a_gateway_that_fell_behind_goes_on_taking_at_once() -> None:
@@ -204,8 +204,8 @@ def test_a_gateway_that_fell_behind_goes_on_taking_at_once() -> None:
     full = EngineLoad(running=100, waiting=0, kv_use=0.1, slots=100)
     for second in range(120):
         capacity.report("r", full, float(second))
-    assert capacity.limit(119.0) == pytest.approx(125 * (1 + EQUALISER / 2), rel=0.001)
+    assert capacity.limit(119.0) == pytest.approx(110 * (1 + EQUALISER / 2), rel=0.001)
     for _ in range(40):
         capacity.leave()
     capacity.report("r", full, 119.1)
-    assert capacity.limit(119.1) == pytest.approx(125 * (1 + EQUALISER * 0.9), rel=0.001)
+    assert capacity.limit(119.1) == pytest.approx(110 * (1 + EQUALISER * 0.9), rel=0.001)

@@ -22,8 +22,8 @@ from tests.gateway.conftest import (
 )
 
 SLOTS = 4
-LIMIT = 5
-"""What a gateway that is alone lets in: 1.25 times the slots."""
+LIMIT = 4
+"""What a gateway that is alone lets in: 1.1 times the slots."""
 PATIENT = {"low": 30, "medium": 30, "high": 30}
 Start = Callable[..., Any]
 
@@ -45,7 +45,7 @@ def document(url: str, wait_s: Mapping[str, float]) -> dict[str, Any]:
     """Return the sections of the settings that the tests change."""
     changed = settings_document(url)
     for effort, limits in changed["models"]["gpt-oss-120b"]["efforts"].items():
-        limits["slo"] = {"wait_s": wait_s[effort]}
+        limits["deadline_s"] = wait_s[effort]
     changed["models"]["gpt-oss-120b"]["pools"] = ["big"]
     del changed["serving"]["pools"]["big-b"]
     return {"serving": changed["serving"], "models": changed["models"]}

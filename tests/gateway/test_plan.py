@@ -129,8 +129,8 @@ def test_what_was_learned_never_locks_a_caller_out(name: str, limit: int, reserv
     assert planned(who={"limits": limits}).reserved_tokens == reserved
 
 
-@pytest.mark.parametrize(("effort", "wait_s"), [("low", 1), ("medium", 5), ("high", 30)])
-def test_the_deadline_is_arrival_and_objective(effort: str, wait_s: int) -> None:
+@pytest.mark.parametrize(("effort", "wait_s"), [("low", 10), ("medium", 50), ("high", 300)])
+def test_the_deadline_is_ten_times_the_objective_where_none_is_set(effort: str, wait_s: int) -> None:
     """In epoch milliseconds, so that earlier deadlines are the more urgent priorities."""
     assert planned(chat_body(reasoning_effort=effort)).deadline_ms == (1000 + wait_s) * 1000
 
@@ -138,12 +138,12 @@ def test_the_deadline_is_arrival_and_objective(effort: str, wait_s: int) -> None
 @pytest.mark.parametrize(
     ("own", "asked", "tier", "due_s", "goes_s"),
     [
-        pytest.param("default", None, "default", 5, 5, id="the objective"),
-        pytest.param("default", "flex", "flex", 65, 65, id="flex yields"),
-        pytest.param("priority", "auto", "priority", 5, 0, id="priority goes before and may wait as long"),
-        pytest.param("default", "priority", "default", 5, 5, id="priority is a right"),
-        pytest.param("priority", "default", "default", 5, 5, id="which need not be used"),
-        pytest.param("flex", "priority", "flex", 65, 65, id="a tenant that yields always does"),
+        pytest.param("default", None, "default", 50, 50, id="the effort's own"),
+        pytest.param("default", "flex", "flex", 110, 110, id="flex yields"),
+        pytest.param("priority", "auto", "priority", 50, 45, id="priority goes before and may wait as long"),
+        pytest.param("default", "priority", "default", 50, 50, id="priority is a right"),
+        pytest.param("priority", "default", "default", 50, 50, id="which need not be used"),
+        pytest.param("flex", "priority", "flex", 110, 110, id="a tenant that yields always does"),
     ],
 )
 def test_the_tier_shifts_the_deadline(
