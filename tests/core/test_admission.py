@@ -29,7 +29,7 @@ def ticket(effort: Effort = "low", *, tenant: str = "a", now_s: float = 0.0, **c
     return Ticket(tenant=tenant, **(usual | changes))
 
 
-def full_room(bounds: Bounds = DEFAULT_BOUNDS, *, slots: int = 8) -> tuple[Room, list[Ticket]]:
+def full_room(bounds: Bounds = DEFAULT_BOUNDS, *, slots: int = 20) -> tuple[Room, list[Ticket]]:
     """Return a room whose pool of one replica takes no more, and what is inside."""
     room = Room(bounds)
     inside: list[Ticket] = []
@@ -43,16 +43,16 @@ def full_room(bounds: Bounds = DEFAULT_BOUNDS, *, slots: int = 8) -> tuple[Room,
         report(room, 0.0, slots=slots)
 
 
-def report(room: Room, now_s: float, *, slots: int = 8) -> None:
+def report(room: Room, now_s: float, *, slots: int = 20) -> None:
     """Tell the room of its one replica, which has what the room has inside."""
     running = min(slots, room.inside)
     room.report("r", EngineLoad(running, room.inside - running, 0.0, slots), now_s)
 
 
 def test_a_tenth_more_than_the_slots_goes_in() -> None:
-    """Nine requests for eight slots, and the tenth waits."""
+    """Twenty-two requests for twenty slots, and the next one waits."""
     room, inside = full_room()
-    assert (room.inside, len(inside), room.waiting) == (9, 9, 0)
+    assert (room.inside, len(inside), room.waiting) == (22, 22, 0)
 
 
 def test_the_place_of_one_that_ends_goes_to_the_earliest_deadline() -> None:
