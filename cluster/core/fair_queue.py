@@ -270,7 +270,7 @@ class FairQueue:
 
 
 def _when_due(ticket: Ticket) -> float:
-    """Return what tickets of different values are ordered by: when due, and the time they were given once more.
+    """Return what tickets of different values are ordered by: when due, plus the time that they were given.
 
     Ordered by when they are due alone, all would wait until then in an overload: what had long to wait is due
     at last, comes before what has just come, and that in turn is late.

@@ -90,7 +90,7 @@ def plan(
 
 
 def _due(shifts: TierSettings, tier: Tier, latest_s: float) -> tuple[int, int]:
-    """Return deadline and priority of what its effort lets wait until ``latest_s``, in seconds of the epoch."""
+    """Return deadline and priority of what may wait until ``latest_s``, in seconds of the epoch."""
     deadline_ms = int(latest_s * 1000)
     if tier == "flex":
         deadline_ms += int(shifts.flex_later_s * 1000)
