@@ -99,10 +99,9 @@ async def gateways(tmp_path: Path) -> AsyncIterator[StartGateway]:
         yield begin
 
 
-def limits(server: RedisServer, *, timeout_ms: float | None = None, **defaults: Any) -> dict[str, Any]:
-    """Return the section of the settings that shares limits in ``server``."""
-    patience = {} if timeout_ms is None else {"timeout_ms": timeout_ms}
-    redis = server.settings(**patience).model_dump(mode="json", exclude_defaults=True)
+def limits(server: RedisServer, *, timeout_ms: float = 2000, **defaults: Any) -> dict[str, Any]:
+    """Return the section of the settings that shares limits in ``server``, with time for a busy machine."""
+    redis = server.settings(timeout_ms=timeout_ms).model_dump(mode="json", exclude_defaults=True)
     return {"store": "redis", "redis": redis, "defaults": defaults}
 
 
@@ -126,7 +125,7 @@ async def test_gateways_share_a_limit(gateways: StartGateway, redis_server: Redi
 async def test_a_gateway_goes_on_without_redis(gateways: StartGateway, start_redis: StartRedis) -> None:
     """When Redis dies requests go on under this gateway's share, and a metric says so until it is back."""
     server = start_redis(appendonly="yes")
-    gateway = await gateways(**limits(server, requests_per_min=5))
+    gateway = await gateways(**limits(server, timeout_ms=50, requests_per_min=5))
     await gateway.ask()
     assert await gateway.shared()
     server.end(signal.SIGKILL)
@@ -140,7 +139,7 @@ async def test_a_gateway_goes_on_without_redis(gateways: StartGateway, start_red
 async def test_gateways_divide_a_limit_without_redis(gateways: StartGateway, start_redis: StartRedis) -> None:
     """Two gateways that lose their Redis have half of each limit to give, and each says so."""
     server = start_redis()
-    both = [await gateways(**limits(server, requests_per_min=6)) for _ in range(2)]
+    both = [await gateways(**limits(server, timeout_ms=50, requests_per_min=6)) for _ in range(2)]
     with server.client() as client:
         seconds, _ = client.time()
 
@@ -226,7 +225,7 @@ async def test_a_rush_on_four_gateways_gets_the_limit_and_not_one_more(
     runs, crowd, per_min = 20, 1000, 300
     admitted: list[tuple[int, int, int]] = []
     keys = [write_key(tmp_path / "keys", f"team-{run}") for run in range(runs)]
-    shared = limits(redis_server, timeout_ms=2000, requests_per_min=per_min)
+    shared = limits(redis_server, requests_per_min=per_min)
     made = [await gateways(**shared) for _ in range(4)]
     urls = [f"{one.client.base_url}chat/completions" for one in made]
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=crowd)) as rush:
