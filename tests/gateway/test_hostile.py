@@ -199,6 +199,8 @@ async def test_no_request_adds_series_or_memory_without_end(tmp_path: Path) -> N
         if label == "tenant":
             assert len(seen - {"none", "other"}) <= MAX_TENANTS
             assert all(re.fullmatch(r"tenant-\d+|none|other", name) for name in seen)
+        elif label == "pool":
+            assert seen == set(made["serving"]["pools"])
         else:
             assert seen <= contract.label_values(label, metric)
         if (metric, label) == ("gptoss_requests_total", "tenant"):

@@ -22,10 +22,10 @@ def tiered(world: World) -> World:
 @pytest.mark.parametrize(
     ("key", "asked", "tier", "due_s"),
     [
-        pytest.param(KEY, {}, "default", 5, id="nothing"),
-        pytest.param(KEY, {"service_tier": "flex"}, "flex", 65, id="flex"),
-        pytest.param(KEY, {"service_tier": "priority"}, "default", 5, id="no right to priority"),
-        pytest.param(FAST, {}, "priority", 0, id="a right to priority"),
+        pytest.param(KEY, {}, "default", 50, id="nothing"),
+        pytest.param(KEY, {"service_tier": "flex"}, "flex", 110, id="flex"),
+        pytest.param(KEY, {"service_tier": "priority"}, "default", 50, id="no right to priority"),
+        pytest.param(FAST, {}, "priority", 45, id="a right to priority"),
     ],
 )
 async def test_the_tier_orders_the_engine_and_is_told(
