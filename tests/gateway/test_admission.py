@@ -110,7 +110,7 @@ async def test_what_is_too_much_waits_in_the_gateway_and_is_served(start: Start,
 
 
 async def test_a_request_that_cannot_be_in_time_is_told_when_to_come_again(start: Start) -> None:
-    """It waits until its deadline, and then is a 503 with a wait in whole seconds."""
+    """It waits until a fifth of its time is left, and then is a 503 with a wait in whole seconds."""
     world = await start(engine(inter_token_ms=500), PATIENT | {"low": 0.3})
     running = [asyncio.ensure_future(ask(world, "high")) for _ in range(LIMIT)]
     await until(lambda: world.admission.rooms["big"].room.inside == LIMIT)
@@ -119,7 +119,7 @@ async def test_a_request_that_cannot_be_in_time_is_told_when_to_come_again(start
         assert response.status == 503
         assert 1 <= int(response.headers["retry-after"]) <= 120
         assert (await response.json())["error"]["code"] == "deadline_exceeded"
-    assert 0.25 <= time.monotonic() - began <= 1.5
+    assert 0.2 <= time.monotonic() - began <= 1.5
     line = await world.usage()
     assert (line["outcome"], line["attempts"], line["settled"]) == ("deadline", 0, 0)
     assert line["queue_ms"] >= 250
