@@ -20,14 +20,12 @@ class Group:
     """Share whose replica died."""
     late: int
     """Requests that got their first slot after their deadline, or were refused after it."""
-    wait_p50_s: float
     wait_p95_s: float
     """Until it ran or was refused."""
     first_p95_s: float
     """Until its first token, of those that were served."""
     token_p95_ms: float
     """Between tokens: the mean over a request, of which this is the percentile over requests."""
-    end_p50_s: float
     end_p95_s: float
     """From arrival to the last token."""
     tokens_per_s: float
@@ -76,13 +74,11 @@ def _group(jobs: Sequence[Job], since_s: float, until_s: float) -> Group:
         refused=_share(came, lambda job: job.refused_s is not None),
         lost=_share(came, lambda job: job.lost),
         late=sum(job.arrival_s + wait > job.deadline_s + 1e-6 for job, wait in _waits(came)),
-        wait_p50_s=_percentile(waits, 0.5),
         wait_p95_s=_percentile(waits, 0.95),
         first_p95_s=_percentile(
             [job.first_s - job.arrival_s for job in served if job.first_s is not None], 0.95
         ),
         token_p95_ms=_percentile([job.token_s * 1e3 for job in served], 0.95),
-        end_p50_s=_percentile(ends, 0.5),
         end_p95_s=_percentile(ends, 0.95),
         tokens_per_s=sum(window) / (until_s - since_s),
     )

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cluster.core.effort import Effort
 from cluster.core.engine import EngineLoad
 from cluster.core.lanes import Demand
 from loadtest.fleet.engine import Engine
@@ -49,11 +48,6 @@ class Replica:
         self._started: list[Job] = []
 
     @property
-    def open(self) -> int:
-        """Requests that run or wait."""
-        return len(self._running) + len(self._waiting)
-
-    @property
     def load(self) -> EngineLoad:
         """What it says of its load."""
         use = min(1.0, self._kv / self.engine.kv_tokens)
@@ -75,10 +69,6 @@ class Replica:
             job = run.job
             left += max(job.expected - job.output + run.mark - steps, LATE_TOKENS)
         return int(left + sum(max(job.expected - job.generated, LATE_TOKENS) for _, _, job in self._waiting))
-
-    def efforts(self) -> list[Effort]:
-        """Return the efforts of its requests."""
-        return [job.effort for job in self.jobs()]
 
     def put(self, job: Job, now_s: float) -> list[Job]:
         """Take a request as of ``now_s``; return those that had ended by then."""

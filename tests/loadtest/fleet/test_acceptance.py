@@ -23,11 +23,9 @@ GROUP = Group(
     refused=0.0,
     lost=0.0,
     late=0,
-    wait_p50_s=0.0,
     wait_p95_s=0.5,
     token_p95_ms=8.0,
     first_p95_s=1.0,
-    end_p50_s=50.0,
     end_p95_s=100.0,
     tokens_per_s=1000.0,
 )

@@ -30,7 +30,7 @@ def measuring(
         needs = smallest + (1 + short_with_a_death if setup.changes else 0)
         held = setup.replicas >= needs and setup.replicas != unlucky and setup.workload.seed != unlucky_seed
         wait_s = 0.5 if held else 40.0
-        group = Group(1000, 0.0, 0.01 if setup.changes else 0.0, 0, 0, 0, wait_s, 20.0, 1, 1, 100.0)
+        group = Group(1000, 0.0, 0.01 if setup.changes else 0.0, 0, 0, wait_s, 20.0, 1, 100.0)
         return Measures(dict.fromkeys(EFFORTS, group), {}, 300.0)
 
     return measure
