@@ -5,6 +5,7 @@ them. They never reach a client.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 REPLICA_HEADER = "x-engine-replica"
 LOAD_HEADER = "x-engine-load"
@@ -17,8 +18,7 @@ USAGE_COMMENT_EVERY_S = 2.0
 USAGE_PREFIX = b": usage "
 
 
-@dataclass(frozen=True, slots=True)
-class EngineLoad:
+class EngineLoad(NamedTuple):
     """A replica's load at the moment it answered."""
 
     running: int
