@@ -25,7 +25,8 @@ README = (ROOT / "README.md").read_text()
 def first_lines() -> dict[str, str]:
     """Return the first line of each module's docstring, by path."""
     found = {}
-    for path in sorted((ROOT / "cluster").rglob("*.py")):
+    modules = [path for package in ("cluster", "deploy") for path in sorted((ROOT / package).rglob("*.py"))]
+    for path in modules:
         text = ast.get_docstring(ast.parse(path.read_text()))
         assert text, f"{path} has no docstring"
         found[str(path.relative_to(ROOT))] = text.splitlines()[0]
