@@ -33,8 +33,9 @@ bench: setup  ## Measure the gateway beside its peers (20 minutes; OPTIONS="--he
 bench-effort: setup  ## Measure waits by effort on real Ray Serve, beside round-robin (15 minutes; OPTIONS="--help").
 	@$(BIN)/python -m loadtest.effort $(OPTIONS)
 
-packages:  ## Install the system packages that tests need, where this user may.
+packages:  ## Install the programs that tests need, where this user may: Redis, helm, kubectl.
 	@$(PYTHON) tests/system_packages.py
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) tests/helm_tools.py
 
 # uv resolves, pip installs: uv writes hashes for every platform, pip also takes wheels from a local disk.
 LOCK = $(BIN)/uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-header --quiet $(UPGRADE)

@@ -1,4 +1,4 @@
-"""Fixtures that several packages of tests share: a whole demo, and a replica to speak to directly."""
+"""Fixtures that several packages of tests share: a demo, a replica to speak to directly, helm and kubectl."""
 
 import json
 import os
@@ -13,6 +13,8 @@ from pathlib import Path
 import openai
 import pytest
 
+from tests import helm_tools
+from tests.helm_tools import Tool
 from tests.redis_servers import redis_server, start_redis  # noqa: F401  fixtures
 
 REUSE = "GPT_OSS_CLUSTER_DEMO_STATE"
@@ -119,3 +121,25 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 def real_engine(demo: Demo) -> Engine:
     """Return a replica of real vLLM behind the engine key, reached without the gateway."""
     return Engine(f"{demo.serve_url}/gpt-oss-120b/v1", demo.engine_key, "gpt-oss-120b")
+
+
+@pytest.fixture(params=["helm-3", "helm-4"])
+def helm(request: pytest.FixtureRequest, tmp_path: Path) -> Tool:
+    """Real helm, once in each major, without a cluster; skip where it was not fetched."""
+    return fetched(request.param, tmp_path)
+
+
+@pytest.fixture
+def kubectl(tmp_path: Path) -> Tool:
+    """Real kubectl, without a cluster; skip where it was not fetched."""
+    return fetched("kubectl", tmp_path)
+
+
+def fetched(name: str, folder: Path) -> Tool:
+    """Return a program that knows only a folder of its own; skip where it was not fetched."""
+    path = helm_tools.program(name)
+    if path is None:
+        pytest.skip(f"{name} is missing: {helm_tools.FETCH}")
+    home = folder / name
+    home.mkdir(exist_ok=True)
+    return Tool(path, home, name=name)
