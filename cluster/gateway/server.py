@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 
 import uvloop
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from starlette.types import ASGIApp
 
+from cluster.gateway import stalls
 from cluster.gateway.admission import Admission, Gate
 from cluster.gateway.app import build, build_refusing
 from cluster.gateway.auth import Authenticator
@@ -85,6 +86,7 @@ class Gateway:
     identity: Identity
     costs: CostKeeper
     limits: MemoryLimits | RedisLimits
+    telemetry: Telemetry
 
 
 def assemble(settings: Settings, log: Log) -> Gateway:
@@ -101,9 +103,11 @@ def assemble(settings: Settings, log: Log) -> Gateway:
         changed=partial(_tell_changes, log),
     )
     registry, gate = CollectorRegistry(), Gate()
+    ProcessCollector(registry=registry)
     address_of = address_reader(settings.gateway.trusted_proxies)
     telemetry = Telemetry(registry, log, now=time.monotonic, wall=time.time, address_of=address_of)
     log.watch_lost(telemetry.lines_lost)
+    telemetry.watch_objectives(settings.models)
     telemetry.watch_keys(identity.keys.age_s)
     for issuer in identity.tokens.issuers if identity.tokens else ():
         telemetry.watch_issuer(issuer.settings.name, issuer.keys.age_s)
@@ -132,6 +136,7 @@ def assemble(settings: Settings, log: Log) -> Gateway:
         identity=identity,
         costs=costs,
         limits=limits,
+        telemetry=telemetry,
     )
 
 
@@ -175,6 +180,7 @@ async def _serve(settings: Settings, log: Log) -> None:
         admin = HttpServer(gateway.admin, http, refusing)
         async with asyncio.TaskGroup() as tasks:
             followers = [tasks.create_task(one.follow()) for one in (gateway.identity, gateway.costs)]
+            followers.append(tasks.create_task(stalls.watch(gateway.telemetry.loop_stalled)))
             tasks.create_task(api.serve([api_socket]))
             tasks.create_task(admin.serve([admin_socket]))
             logger.info("listening on %s", settings.gateway.listen)

@@ -4,7 +4,7 @@ Label values come from closed sets, and tenants beyond ``MAX_TENANTS`` share one
 grow the series. Children are cached: looking one up in prometheus_client costs more than counting.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -13,13 +13,16 @@ from starlette.types import Scope
 
 from cluster.core.accounting import Outcome, Usage
 from cluster.core.addresses import Address
+from cluster.core.effort import EFFORTS
 from cluster.core.limits import Refusal
+from cluster.core.objectives import Objectives, kept
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.http_errors import FORMS
 from cluster.gateway.intake import client_request_id
 from cluster.gateway.logs import Log, timestamp
 from cluster.gateway.plan import Plan
 from cluster.gateway.request_ids import RequestIds
+from cluster.settings import GptOss, ModelSettings
 
 MAX_TENANTS = 200
 """Tenants that have series of their own."""
@@ -50,6 +53,7 @@ class Telemetry:
     ) -> None:
         self._log, self._now, self._wall, self._address_of = log, now, wall, address_of
         self._tenants: set[str] = set()
+        self._objectives: dict[tuple[str, str], Objectives] = {}
         self._ids = RequestIds()
         self._metrics = _Metrics(registry)
 
@@ -65,6 +69,18 @@ class Telemetry:
         """Tell with every scrape how many slots a pool has, and how many requests wait for it here."""
         self._metrics.slots.labels(pool).set_function(slots)
         self._metrics.waiting.labels(pool).set_function(waiting)
+
+    def watch_objectives(self, models: Mapping[GptOss, ModelSettings]) -> None:
+        """Count from now on which requests keep the objectives of their model and effort."""
+        for model, settings in models.items():
+            for effort in EFFORTS:
+                self._objectives[model, effort] = settings.efforts[effort].slo.objectives
+                for result in ("kept", "missed"):
+                    self._metrics.slo(model, effort, result)  # or the first miss is no increase
+
+    def loop_stalled(self, seconds: float) -> None:
+        """Count seconds in which the event loop, and with it every stream, stood still."""
+        self._metrics.stalled.inc(seconds)
 
     def open(self, scope: Scope) -> Exchange:
         """Begin the record of one request."""
@@ -128,6 +144,23 @@ class Telemetry:
         inter_token_s = _inter_token_s(exchange)
         if inter_token_s is not None:
             metrics.inter_token(model, effort).observe(inter_token_s)
+        self._judge(exchange, plan, outcome, inter_token_s, e2e_s)
+
+    def _judge(
+        self, exchange: Exchange, plan: Plan, outcome: Outcome, inter_token_s: float | None, e2e_s: float
+    ) -> None:
+        """Count whether the objectives were kept; ``flex`` requests yield to the rest and have none."""
+        objectives = self._objectives.get((plan.model, plan.choice.level))
+        if objectives is None or plan.tier == "flex":
+            return
+        wait_s = exchange.queue_s  # all that is known of a whole answer
+        if exchange.first_event_s is not None:
+            wait_s = exchange.first_event_s - exchange.arrived_s
+        elif exchange.request is not None and exchange.request.stream:
+            wait_s = e2e_s
+        good = kept(objectives, outcome, wait_s=wait_s, inter_token_s=inter_token_s, total_s=e2e_s)
+        if good is not None:
+            self._metrics.slo(plan.model, plan.choice.level, "kept" if good else "missed").inc()
 
     def _tenant(self, name: str) -> str:
         if name in self._tenants:
@@ -198,6 +231,7 @@ class _Metrics:
 
         self.requests = counter("requests", "Requests by outcome", "tenant", *by_effort, "outcome")
         self.tokens = counter("tokens", "Tokens by kind", "tenant", *by_effort, "kind")
+        self.slo = counter("slo_requests", "Requests by whether objectives were kept", *by_effort, "result")
         self.rejections = counter("limit_rejections", "Requests refused by a limit", "limit")
         self.degraded = Gauge(
             "gptoss_limiter_degraded",
@@ -212,6 +246,9 @@ class _Metrics:
         )
         self.lines_lost = Counter(
             "gptoss_log_lines_lost", "Lines lost because nobody read standard output", registry=registry
+        )
+        self.stalled = Counter(
+            "gptoss_loop_stalled_seconds", "Seconds in which the event loop stood still", registry=registry
         )
         self.keys_age = Gauge(
             "gptoss_keys_age_seconds", "Seconds since the keys were known to be current", registry=registry

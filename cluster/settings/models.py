@@ -1,10 +1,12 @@
 """Settings of models as clients name them: limits and objectives by effort, and aliases."""
 
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field
 
 from cluster.core.effort import MIN_REASONING_TOKENS, Effort
+from cluster.core.objectives import Objectives
 from cluster.settings.fields import Count, GptOss, PoolName, Seconds, Section
 
 
@@ -17,6 +19,12 @@ class Slo(Section):
     """Milliseconds between tokens; None: no objective."""
     total_s: Seconds | None = None
     """Seconds for the whole answer; None: no objective."""
+
+    @cached_property
+    def objectives(self) -> Objectives:
+        """The same, in seconds, for the decision whether a request kept them."""
+        inter_token_s = None if self.inter_token_ms is None else self.inter_token_ms / 1000
+        return Objectives(self.wait_s, inter_token_s, self.total_s)
 
 
 class EffortSettings(Section):

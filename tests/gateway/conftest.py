@@ -294,6 +294,7 @@ async def running(**changes: Any) -> AsyncIterator[World]:
     log = _Log(writer, ended)
     admission = Admission(document.serving.pools, document.gateway.admission.bounds, time.monotonic)
     telemetry = Telemetry(registry, log, now=time.monotonic, wall=time.time, address_of=address_of)
+    telemetry.watch_objectives(document.models)
     for pool, waiting in admission.rooms.items():
         telemetry.watch_pool(pool, slots=waiting.slots, waiting=waiting.waiting)
     director = Director(

@@ -53,6 +53,7 @@ def crowded() -> str:
         wall=lambda: 0.0,
         address_of=lambda _scope: None,
     )
+    telemetry.watch_objectives(settings().models)
     telemetry.watch_keys(lambda: 1.0)
     for issuer in ISSUERS:
         telemetry.watch_issuer(issuer, lambda: 1.0)

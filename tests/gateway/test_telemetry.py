@@ -14,7 +14,7 @@ from cluster.gateway.logs import LineWriter, Log, LogHandler, all_logging_to, de
 from cluster.gateway.telemetry import MAX_TENANTS, Telemetry
 from cluster.settings import LoggingSettings
 from tests.gateway import contract_document as contract
-from tests.gateway.conftest import KEY, World, caller, chat_body
+from tests.gateway.conftest import KEY, World, caller, chat_body, settings_document
 from tests.gateway.upstream import (
     DONE,
     ROLE,
@@ -248,3 +248,44 @@ def test_tenants_beyond_the_bound_share_a_name() -> None:
 
 def _telemetry(registry: CollectorRegistry, log: Log) -> Telemetry:
     return Telemetry(registry, log, now=lambda: 0.0, wall=lambda: 0.0, address_of=lambda _scope: None)
+
+
+def slo(world: World, effort: str) -> tuple[float, float]:
+    """Return how many requests kept and missed their objectives."""
+    kept, missed = (
+        world.metric(f'gptoss_slo_requests_total{{effort="{effort}",model="gpt-oss-120b",result="{result}"}}')
+        for result in ("kept", "missed")
+    )
+    return kept, missed
+
+
+async def test_objectives_are_counted_by_effort(world: World) -> None:
+    """A quick stream keeps them, one without an answer misses them, and a wrong request counts as neither."""
+    world.upstream.then(good_stream(), respond(500, {}), respond(500, {}))
+    for changes in ({"reasoning_effort": "low"}, {"reasoning_effort": "high"}, {"max_tokens": -1}):
+        async with world.post(chat_body(stream=True, **changes)) as response:
+            await response.read()
+        await world.usage()
+    assert (slo(world, "low"), slo(world, "high"), slo(world, "medium")) == ((1, 0), (0, 1), (0, 0))
+
+
+async def test_yielding_requests_have_no_objective(world: World) -> None:
+    """A request of the flex tier waits for the others by agreement."""
+    world.upstream.then(good_stream())
+    async with world.post(chat_body(stream=True, service_tier="flex")) as response:
+        await response.read()
+    await world.usage()
+    assert slo(world, "medium") == (0, 0)
+    assert world.metric(f"gptoss_e2e_seconds_count{{{LABELS.replace('low', 'medium')}}}") == 1
+
+
+async def test_an_objective_is_the_settings_own(worlds: Any) -> None:
+    """A pace that no stream can hold is missed by every stream."""
+    models = settings_document()["models"]
+    models["gpt-oss-120b"]["efforts"]["low"]["slo"]["total_s"] = 1e-6
+    world: World = await worlds(models=models)
+    world.upstream.then(good_stream())
+    async with world.post(chat_body(stream=True, reasoning_effort="low")) as response:
+        await response.read()
+    await world.usage()
+    assert slo(world, "low") == (0, 1)
