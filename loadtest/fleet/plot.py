@@ -7,11 +7,14 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 
 from loadtest.bench.statistics import Spread, spread
+from loadtest.fleet.acceptance import Check
 from loadtest.fleet.measures import Measures
 from loadtest.fleet.routers import OURS
 from loadtest.fleet.show import Found
 
 _OURS, _OTHER = "#d1495b", "#30638e"
+_WIDEST = 5.0
+"""Parts of a limit that are still shown as they are."""
 _PANELS: tuple[tuple[str, Callable[[Measures], float]], ...] = (
     ("low effort: refused, %", lambda run: 100 * run.by_effort["low"].refused),
     ("low effort: wait p95, s", lambda run: run.by_effort["low"].wait_p95_s),
@@ -42,6 +45,31 @@ def save(found: Sequence[Found], path: Path) -> None:
             _draw(panel, {case.policy: spread([value(run) for run in runs]) for case, runs in part})
             panel.set_title(name, fontsize=9)
         axes[0].set_ylabel(title, fontsize=9)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def save_checks(checks: Sequence[Check], path: Path) -> None:
+    """Write the verdicts as PNG: each figure in parts of its limit, which is the line at 1."""
+    mpl.use("agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - only after the backend is chosen
+
+    figure, axes = plt.subplots(figsize=(12, 1 + 0.25 * len(checks)), layout="constrained")
+    for row, check in enumerate(checks):
+        # a limit of nothing is shown as that of one
+        low, median, high = (
+            min(value / (check.limit or 1.0), _WIDEST)
+            for value in (check.over.low, check.over.median, check.over.high)
+        )
+        axes.plot([low, high], [row, row], color=_OTHER if check.held else _OURS, linewidth=3, alpha=0.4)
+        axes.plot([median], [row], "o", color=_OTHER if check.held else _OURS)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_yticks(
+        range(len(checks)), [f"{check.bar}  {check.name} ({check.sense} {check.limit:g})" for check in checks]
+    )
+    axes.tick_params(labelsize=8)
+    axes.set_ylim(len(checks) - 0.5, -0.5)
+    axes.set_title("measured, in parts of the limit: blue is held", fontsize=9)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

@@ -67,7 +67,8 @@ class Replica:
         left = 0.0
         for run in self._running.values():
             job = run.job
-            left += max(job.expected - job.output + run.mark - steps, LATE_TOKENS)
+            tokens = job.expected - job.output + run.mark - steps
+            left += tokens if tokens > LATE_TOKENS else LATE_TOKENS  # `max` takes half of a report's time
         return int(left + sum(max(job.expected - job.generated, LATE_TOKENS) for _, _, job in self._waiting))
 
     def put(self, job: Job, now_s: float) -> list[Job]:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -117,14 +118,43 @@ def test_the_table_tells_median_spread_and_verdict() -> None:
 
 @pytest.mark.parametrize(("policy", "status"), [("good", 0), ("bad", 1)])
 def test_the_exit_status_is_0_only_when_all_held(
-    policy: str, status: int, monkeypatch: pytest.MonkeyPatch
+    policy: str, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The last line says how many did."""
+    """The last line says how many did; the table is kept, and a picture of it."""
     check = Check(1, "figure", spread([1.0]), "at most", 2.0 if policy == "good" else 0.5)
     monkeypatch.setattr(acceptance, "check_all", lambda lab, seeds: iter([check] * seeds))
-    result = CliRunner().invoke(app, ["simulate", "acceptance", "--seeds", "2"])
+    command = ["simulate", "acceptance", "--seeds", "2", "--out", str(tmp_path / "new")]
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == status
-    assert result.output.strip().splitlines()[-1] == ("2 of 2 held" if status == 0 else "0 of 2 held")
+    last = "2 of 2 held" if status == 0 else "0 of 2 held"
+    assert result.output.strip().splitlines()[-1] == last
+    assert (tmp_path / "new" / "acceptance.txt").read_text().strip().splitlines()[-1] == last
+    assert (tmp_path / "new" / "acceptance.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_all_is_simulated_in_one_go_once_the_capacities_are_known() -> None:
+    """So no process waits while another one has the last simulation of a bar."""
+
+    class Counting(FakeLab):
+        sizes: tuple[int, ...] = ()
+
+        def measure(self, setups: Iterable[Setup]) -> list[Measures]:
+            wanted = list(setups)
+            new = [setup for setup in wanted if setup not in self.seen]
+            self.sizes += (len(new),)
+            self.seen.update(new)
+            return super().measure(wanted)
+
+        def __init__(self) -> None:
+            super().__init__(good)
+            self.seen: set[Setup] = set()
+
+    lab = Counting()
+    list(acceptance.check_all(lab, 3))
+    largest = max(lab.sizes)
+    after = lab.sizes[lab.sizes.index(largest) + 1 :]
+    assert largest > 200
+    assert set(after) == {0}
 
 
 def test_the_lab_simulates_each_setup_once() -> None:
