@@ -1,1 +1,1 @@
-"""Tools for a site on Kubernetes: what to check before an install, what a running one does, and its air-gap bundle."""
+"""Tools for a site on Kubernetes: checks before an install, the state of a running one, and its air-gap bundle."""
