@@ -1,1 +1,1 @@
-"""Tools for a site on Kubernetes: checks before an install, the state of a running one, and its air-gap bundle."""
+"""Tools for a site on Kubernetes: checks before an install, the state after it, and its air-gap bundle."""

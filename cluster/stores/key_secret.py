@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster.settings import KeySecretSettings
 from cluster.stores.records import Entries, KeyStoreError, KeyStoreUnreachableError, is_entry
 
 MAX_BYTES = 1024 * 1024
@@ -27,9 +26,9 @@ _WHY = {
 }
 
 
-def in_pod(place: KeySecretSettings) -> bool:
+def in_pod(kubeconfig: Path | None, context: str | None) -> bool:
     """Whether the pod's service account is the way to the API: no kubeconfig is named, and this is a pod."""
-    return place.kubeconfig is None and place.context is None and "KUBERNETES_SERVICE_HOST" in os.environ
+    return kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def pod_namespace() -> str:

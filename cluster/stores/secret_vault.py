@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import urllib3
-from kubernetes import client, config
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config.incluster_config import InClusterConfigLoader
 
 from cluster.settings import KeySecretSettings
-from cluster.stores import key_secret
 from cluster.stores.admin import Change
-from cluster.stores.key_secret import check_room, decode, in_pod, merge_patch, origin, refused
+from cluster.stores.key_secret import check_room, decode, merge_patch, origin, refused
+from cluster.stores.kubernetes_client import NoWayError, connect
 from cluster.stores.records import Entries, KeyStoreError, KeyStoreUnreachableError
 
 REQUEST_S = 10.0
@@ -35,7 +34,11 @@ class SecretVault:
     """
 
     def __init__(self, place: KeySecretSettings) -> None:
-        self._api, namespace = _connect(place)
+        try:
+            api, namespace = connect(place.kubeconfig, place.context)
+        except NoWayError as error:
+            raise KeyStoreError(str(error)) from error
+        self._api = client.CoreV1Api(api)
         self._name, self._namespace = place.secret, place.namespace or namespace
 
     def read(self) -> Entries:
@@ -102,32 +105,6 @@ class SecretVault:
 
 class _ConflictError(Exception):
     """The Secret has changed since it was read."""
-
-
-def _connect(place: KeySecretSettings) -> tuple[client.CoreV1Api, str]:
-    """Return a client, and the namespace that its credentials are for."""
-    configuration = client.Configuration()
-    configuration.retries = 0  # a change is tried again as a whole
-    try:
-        if in_pod(place):
-            account = key_secret.SERVICE_ACCOUNT
-            InClusterConfigLoader(
-                token_filename=str(account / "token"),
-                cert_filename=str(account / "ca.crt"),
-                try_refresh_token=False,
-            ).load_and_set(configuration)
-            namespace = key_secret.pod_namespace()
-        else:
-            file = str(place.kubeconfig) if place.kubeconfig else None
-            config.load_kube_config(file, place.context, configuration, persist_config=False)
-            contexts, active = config.list_kube_config_contexts(file)
-            namespace = key_secret.kubeconfig_namespace(contexts, active, place.context)
-    except (config.ConfigException, OSError) as error:
-        way = place.kubeconfig or "the pod's account or kubectl's own kubeconfig"
-        raise KeyStoreError(
-            f"no way to the Kubernetes API by {way}: {error}. Name a kubeconfig: --kubeconfig or $KUBECONFIG"
-        ) from error
-    return client.CoreV1Api(client.ApiClient(configuration)), namespace
 
 
 def _holds(entries: Entries, change: Mapping[str, bytes | None]) -> bool:

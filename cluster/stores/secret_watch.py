@@ -204,7 +204,7 @@ async def _connected(place: KeySecretSettings) -> AsyncIterator[tuple[client.Cor
 
 async def _load_credentials(place: KeySecretSettings, configuration: client.Configuration) -> str:
     """Fill in the way to the API; return the namespace that the credentials are for."""
-    if in_pod(place):
+    if in_pod(place.kubeconfig, place.context):
         account = key_secret.SERVICE_ACCOUNT
         loader = InClusterConfigLoader(str(account / "token"), str(account / "ca.crt"))
         loader.load_and_set(configuration)
