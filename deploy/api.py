@@ -37,11 +37,11 @@ _GONE = 410
 
 
 class ApiError(Exception):
-    """The API refused."""
+    """The API refused; ``text`` is its own words."""
 
-    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
+    def __init__(self, message: str, *, status: int = 0, text: str = "") -> None:
         super().__init__(message)
-        self.status, self.reason = status, reason
+        self.status, self.text = status, text or message
 
 
 class MissingError(ApiError):
@@ -210,26 +210,22 @@ class Api:
 
 def _refused(method: str, path: str, error: ApiException) -> ApiError:
     """Return our error for a refusal that another try does not change."""
-    status, reason = int(error.status or 0), _field(error.body, "reason")
+    status = int(error.status or 0)
     text = _message(error.body) or f"{status} {error.reason or ''}".strip()
     if status == 401:
         return UnreachableError(
             f"the API does not know this caller ({text}): renew the kubeconfig's credentials", status=status
         )
     kinds = {403: ForbiddenError, 404: MissingError, 409: ConflictError}
-    return kinds.get(status, ApiError)(f"{method} {path}: {text}", status=status, reason=reason)
+    return kinds.get(status, ApiError)(f"{method} {path}: {text}", status=status, text=text)
 
 
-def _field(body: str | bytes | None, name: str) -> str:
+def _message(body: str | bytes | None) -> str:
     try:
         value = json.loads(body or b"")
     except ValueError:
         return ""
-    return str(value.get(name) or "") if isinstance(value, dict) else ""
-
-
-def _message(body: str | bytes | None) -> str:
-    return _field(body, "message")
+    return str(value.get("message") or "") if isinstance(value, dict) else ""
 
 
 def _retry_after(headers: Mapping[str, str] | None) -> float | None:

@@ -46,5 +46,20 @@ def jobs(namespace: str, name: str = "") -> str:
     return _path(f"/apis/batch/v1/namespaces/{namespace}/jobs", name)
 
 
+def namespace(name: str) -> str:
+    """Return the path of a namespace itself."""
+    return f"/api/v1/namespaces/{name}"
+
+
+def group(version: str) -> str:
+    """Return where an ``apiVersion`` lists its kinds."""
+    return f"/apis/{version}" if "/" in version else f"/api/{version}"
+
+
+def path(version: str, plural: str, namespace: str) -> str:
+    """Return the path of a kind's objects; ``namespace`` is empty for kinds without one."""
+    return f"{group(version)}/namespaces/{namespace}/{plural}" if namespace else f"{group(version)}/{plural}"
+
+
 def _path(collection: str, name: str) -> str:
     return f"{collection}/{name}" if name else collection

@@ -1,0 +1,91 @@
+"""The command ``preflight``: is this cluster ready for an install, and if not, what to do."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cluster.cli.cluster_options import ContextOption, KubeconfigOption, NamespaceOption, reached
+from cluster.cli.common import FINDING, USAGE, JsonOption, fail, print_json
+
+if TYPE_CHECKING:
+    from deploy.preflight import Finding
+    from deploy.site import Site
+    from deploy.wishes import Wishes
+
+COLOURS = {"error": "red", "warning": "yellow", "unknown": "cyan"}
+
+
+def preflight(
+    manifests: Annotated[
+        Path | None,
+        typer.Option(help="What `helm template` prints, or - for standard input.", allow_dash=True),
+    ] = None,
+    namespace: NamespaceOption = None,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Look at a cluster before an install: what is missing, what the API would refuse, and what to do.
+
+    With --manifests it looks for what these objects need, and tries each on the server (dryRun=All), and
+    Ray's pods; nothing is written. Exit status 1 for errors; warnings and what could not be looked at
+    leave it 0.
+    """
+    from deploy import preflight as checks  # noqa: PLC0415 - imports that cost time
+    from deploy import site as sites  # noqa: PLC0415
+    from deploy import wishes as wanted  # noqa: PLC0415
+
+    wishes = wanted.Wishes()
+    if manifests is not None:
+        try:
+            wishes = wanted.parse(_text(manifests))
+        except wanted.ManifestError as error:
+            fail(f"{manifests}: {error}", USAGE)
+    with reached(kubeconfig, context, namespace) as api:
+        site = sites.read(api, wishes)
+    found = checks.decide(site, wishes)
+    ok = not any(finding.level == "error" for finding in found)
+    if json:
+        print_json(
+            {
+                "ok": ok,
+                "kubernetes": site.version,
+                "namespace": site.namespace,
+                "objects": len(wishes.objects),
+                "findings": [asdict(finding) for finding in found],
+            }
+        )
+    else:
+        _show(site, wishes, found)
+    raise typer.Exit(0 if ok else FINDING)
+
+
+def _text(manifests: Path) -> str:
+    if str(manifests) == "-":
+        return sys.stdin.read()
+    try:
+        return manifests.read_text(encoding="utf-8")
+    except OSError as error:
+        fail(f"{manifests}: {error.strerror}", USAGE)
+
+
+def _show(site: "Site", wishes: "Wishes", found: "tuple[Finding, ...]") -> None:
+    console = Console()
+    tried = f"{len(wishes.objects)} objects tried" if wishes.objects else "no manifests given, nothing tried"
+    console.print(f"Kubernetes {site.version}, namespace {site.namespace}; {tried}.", highlight=False)
+    if found:
+        table = Table("", "finding", "what", "mend", show_lines=True)
+        for each in found:
+            colour = COLOURS[each.level]
+            table.add_row(
+                f"[{colour}]{each.level}[/{colour}]", each.code, escape(each.what), escape(each.mend)
+            )
+        console.print(table)
+    else:
+        console.print("[green]Ready for an install.[/green]")
