@@ -15,6 +15,7 @@ import pytest
 
 from tests import helm_tools
 from tests.helm_tools import Tool
+from tests.kube.cluster import Cluster, running
 from tests.redis_servers import redis_server, start_redis  # noqa: F401  fixtures
 
 REUSE = "GPT_OSS_CLUSTER_DEMO_STATE"
@@ -143,3 +144,12 @@ def fetched(name: str, folder: Path) -> Tool:
     home = folder / name
     home.mkdir(exist_ok=True)
     return Tool(path, home, name=name)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Return a cluster with the namespace ``serving``."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with running(folder) as made:
+        yield made

@@ -15,7 +15,7 @@ from cluster import settings
 from cluster.cli import app
 from cluster.stores.key_files import KeyDirectory
 from cluster.stores.key_index import KeyIndex, load_pepper
-from tests.kubernetes_api import KubernetesApi, in_thread
+from tests.kube.api import KubernetesApi, in_thread
 from tests.test_settings import RIGHT
 
 runner = CliRunner()

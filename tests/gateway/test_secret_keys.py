@@ -20,7 +20,7 @@ from cluster.stores.admin import NewSecret, create_key, revoke_key, set_tenant
 from cluster.stores.secret_vault import SecretVault
 from tests.gateway.test_server import PEPPER, Running, document, gateway, start, until, wait_ready
 from tests.gateway.upstream import Upstream, completion, respond
-from tests.kubernetes_api import KubernetesApi
+from tests.kube.api import KubernetesApi
 
 pytestmark = pytest.mark.integration
 

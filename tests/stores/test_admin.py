@@ -24,7 +24,7 @@ from cluster.stores.admin import (
 from cluster.stores.key_files import KeyDirectory
 from cluster.stores.records import KeyStoreError, live_secrets
 from cluster.stores.secret_vault import SecretVault
-from tests.kubernetes_api import KubernetesApi, in_thread
+from tests.kube.api import KubernetesApi, in_thread
 from tests.stores.vaults import MemoryVault
 
 PEPPER = b"p" * 32

@@ -14,7 +14,8 @@ from cluster.stores.key_secret import MAX_BYTES
 from cluster.stores.records import KeyStoreError, KeyStoreUnreachableError
 from cluster.stores.secret_vault import SecretVault
 from tests.certificates import make
-from tests.kubernetes_api import ADMIN, KubernetesApi, Role, in_thread
+from tests.kube.access import ADMIN, Role
+from tests.kube.api import KubernetesApi, in_thread
 
 PEPPER = b"p" * 32
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)

@@ -21,7 +21,8 @@ from cluster.stores.admin import NewSecret
 from cluster.stores.key_index import KeyIndex
 from cluster.stores.secret_watch import SecretWatch
 from tests.certificates import make
-from tests.kubernetes_api import KubernetesApi, Role
+from tests.kube.access import Role
+from tests.kube.api import KubernetesApi
 from tests.stores.limit_store_suite import Clock
 from tests.stores.vaults import MemoryVault
 
@@ -218,12 +219,7 @@ async def test_bookmarks_confirm(world: World) -> None:
 async def test_a_watch_that_ends_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A watch that the API ends as asked is opened again where it was, without a list."""
     monkeypatch.setattr(secret_watch, "WATCH_S", 1)
-    patched = world.api._watch
-
-    async def short(request: Any, namespace: str, query: dict[str, str]) -> Any:
-        return await patched(request, namespace, {**query, "timeoutSeconds": "0.02"})
-
-    monkeypatch.setattr(world.api, "_watch", short)
+    world.api.end_watches_after(0.02)
     world.follow()
     await until(lambda: len(world.api.requests) > 5)
     new = world.create()

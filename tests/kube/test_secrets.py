@@ -9,7 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.kubernetes_api import ADMIN, KubernetesApi, Role
+from tests.kube.access import ADMIN, Role
+from tests.kube.api import KubernetesApi
 
 SECRETS = "/api/v1/namespaces/serving/secrets"
 READER = Role("reader", frozenset({"get", "list", "watch"}), frozenset({"keys"}))
@@ -102,12 +103,6 @@ async def test_what_is_wrong_is_refused(
     given, told = await call(http, "PATCH", f"{SECRETS}/keys", body)
     assert given == status
     assert words in told["message"]
-
-
-async def test_other_patches_are_not_taken(http: aiohttp.ClientSession) -> None:
-    """What the stand-in cannot do it refuses, so that no test passes on it by chance."""
-    for kind in ("application/json-patch+json", "application/apply-patch+yaml"):
-        assert (await call(http, "PATCH", f"{SECRETS}/keys", {}, kind=kind))[0] == 415
 
 
 async def test_roles(http: aiohttp.ClientSession) -> None:
