@@ -58,6 +58,15 @@ def read_engine_key(path: Path) -> str:
     return key
 
 
+def node_resources(pool: Pool) -> dict[str, float]:
+    """Return what ties the pool's replicas to its worker group: a trace of a resource that its nodes have.
+
+    Without them a replica that runs on any GPU could take one that another pool's profile needs.
+    """
+    group = pool.settings.worker_group
+    return {} if group is None else {f"worker_group:{group}": 0.001}
+
+
 def deployment_options(pool: Pool) -> dict[str, Any]:
     """Return the Serve options of the pool's replicas."""
     return {

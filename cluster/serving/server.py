@@ -85,7 +85,8 @@ def build(pool: pools.Pool) -> Application:
 def llm_config(pool: pools.Pool) -> LLMConfig:
     """Return Ray's configuration of the pool."""
     profile = profiles.find(pool.settings.model, pool.settings.profile)
-    bundle = {"CPU": 1, "GPU": 1} if profile.gpu_bytes else {"CPU": 1}
+    gpu = {"GPU": 1} if profile.gpu_bytes else {}
+    bundle = {"CPU": 1, **gpu, **pools.node_resources(pool)}
     return LLMConfig(
         model_loading_config={"model_id": pool.settings.model, "model_source": pool.source},
         server_cls=GptOssServer,

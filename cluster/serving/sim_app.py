@@ -25,7 +25,7 @@ def build(pool: pools.Pool) -> Application:
     replicas = serve.deployment(
         name=deploy.deployment_name(pool.name, pool.settings),
         max_ongoing_requests=MAX_ONGOING,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, "resources": pools.node_resources(pool)},
         **pools.deployment_options(pool),
     )(serve.ingress()(SimServer)).bind(pool)
     router = serve.deployment(max_ongoing_requests=ROUTER_MAX_ONGOING, ray_actor_options={"num_cpus": 0})(

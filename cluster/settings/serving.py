@@ -97,6 +97,9 @@ class PoolSettings(Section):
     """The model served."""
     profile: str
     """Name of a GPU profile; ``gpt-oss-cluster profiles`` lists them."""
+    worker_group: Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")] | None = None
+    """Group of nodes that the replicas belong on: those that have Ray's resource ``worker_group:<name>``, as
+    the Helm chart gives it to its worker groups; None: any node with the profile's GPU."""
     replicas: Replicas = Replicas()
     """How many replicas the pool may have."""
     max_model_len: Count | None = None

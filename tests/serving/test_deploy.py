@@ -8,7 +8,13 @@ import pytest
 from cluster import settings as document
 from cluster.core.routing import Policy
 from cluster.serving import deploy
-from cluster.serving.pool import EngineKeyError, Pool, deployment_options, read_engine_key
+from cluster.serving.pool import (
+    EngineKeyError,
+    Pool,
+    deployment_options,
+    node_resources,
+    read_engine_key,
+)
 from cluster.settings import RoutingSettings, ScalingSettings
 
 
@@ -76,6 +82,7 @@ def test_what_scales_a_pool_is_its_own() -> None:
         pytest.param({"gateway": {"listen": "127.0.0.1:1"}}, id="gateway"),
         pytest.param({"limits": {"max_request_s": 1799.5, "defaults": {"concurrent": 1}}}, id="limits"),
         pytest.param({"logging": {"level": "debug"}}, id="logging"),
+        pytest.param({"auth": {"keys": {"path": "/new"}, "pepper_file": "/new"}}, id="auth"),
     ],
 )
 def test_a_change_elsewhere_restarts_no_replica(section: dict[str, Any]) -> None:
@@ -145,3 +152,11 @@ def test_engine_key_that_cannot_be_used_is_refused(tmp_path: Path, content: str 
         read_engine_key(path)
     assert str(path) in str(error.value)
     assert "schl" not in str(error.value)
+
+
+def test_a_pool_belongs_on_its_worker_group() -> None:
+    """Its replicas ask for a trace of what only that group's nodes have; without a group, for nothing."""
+    pool = Pool.of("gpt-oss-20b", settings())
+    assert node_resources(pool) == {}
+    tied = pool.model_copy(update={"settings": pool.settings.model_copy(update={"worker_group": "l4"})})
+    assert node_resources(tied) == {"worker_group:l4": 0.001}
