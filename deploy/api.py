@@ -11,6 +11,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -32,7 +33,9 @@ PAGE = 500
 """Objects asked for at once."""
 MANAGER = "gpt-oss-cluster"
 """How the API's own records name what these tools change."""
-_PASSING = {429, 500, 502, 503, 504}
+_PASSING = frozenset({429, 500, 502, 503, 504})
+_BUDGET = 429
+"""How the API refuses an eviction that a disruption budget forbids at the moment."""
 _GONE = 410
 
 
@@ -106,7 +109,7 @@ class Api:
 
     def get(self, path: str, **query: str) -> Object:
         """Return the JSON at ``path``. Raises `ApiError`."""
-        return self._patient("GET", path, query, None, None)
+        return self._patient(_Request("GET", path, query))
 
     def find(self, path: str) -> Object | None:
         """Return the object at ``path``, None where there is none. Raises `ApiError`."""
@@ -131,21 +134,47 @@ class Api:
 
     def text(self, path: str, **query: str) -> str:
         """Return the text at ``path``, such as a log. Raises `ApiError`."""
-        return self._tries("GET", path, query, None, None).decode("utf-8", "replace")
+        return self._tries(_Request("GET", path, query)).decode("utf-8", "replace")
 
     def create(self, path: str, body: Object, **query: str) -> Object:
         """Create an object in a collection. Raises `ApiError`, `ConflictError` where it exists."""
-        return self._patient("POST", path, query, body, "application/json")
+        return self._patient(_Request("POST", path, query, body))
 
     def apply(self, path: str, body: Object, **query: str) -> Object:
         """Apply an object on the server. Raises `ApiError`."""
-        return self._patient(
-            "PATCH", path, {"fieldManager": MANAGER, **query}, body, "application/apply-patch+yaml"
-        )
+        query = {"fieldManager": MANAGER, **query}
+        return self._patient(_Request("PATCH", path, query, body, "application/apply-patch+yaml"))
 
     def merge(self, path: str, body: Object) -> Object:
         """Merge ``body`` into an object. Raises `ApiError`, `ConflictError` if it names an old version."""
-        return self._patient("PATCH", path, {"fieldManager": MANAGER}, body, "application/merge-patch+json")
+        query = {"fieldManager": MANAGER}
+        return self._patient(_Request("PATCH", path, query, body, "application/merge-patch+json"))
+
+    def delete(self, path: str, uid: str) -> None:
+        """Delete an object and what it owns, if it is still the one of that ``uid``. Raises `ApiError`."""
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            self._patient(_Request("DELETE", path, body=body))
+        except MissingError:
+            self._told(f"DELETE {path}: gone already")
+
+    def evict(self, path: str, pod: str, namespace: str) -> bool:
+        """Evict a pod; return whether its disruption budget lets it go now. Raises `ApiError`."""
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": namespace},
+        }
+        try:
+            self._patient(_Request("POST", f"{path}/eviction", body=body, passing=_PASSING - {_BUDGET}))
+        except MissingError:
+            self._told(f"{pod}: gone already")
+        except ApiError as error:
+            if error.status != _BUDGET:
+                raise
+            self._told(f"{pod} may not go yet: {error.text}")
+            return False
+        return True
 
     def _pages(self, path: str, query: Mapping[str, str]) -> Iterator[list[Object]]:
         more = ""
@@ -156,59 +185,71 @@ class Api:
             if not more:
                 return
 
-    def _patient(
-        self, method: str, path: str, query: Mapping[str, str], body: Object | None, kind: str | None
-    ) -> Object:
-        answer = self._tries(method, path, query, body, kind)
+    def _patient(self, request: "_Request") -> Object:
+        answer = self._tries(request)
         try:
             value = json.loads(answer)
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise UnreachableError(f"{method} {path}: {self.host} did not answer in JSON; is it Kubernetes?")
+            raise UnreachableError(f"{request}: {self.host} did not answer in JSON; is it Kubernetes?")
         return value
 
-    def _tries(
-        self, method: str, path: str, query: Mapping[str, str], body: Object | None, kind: str | None
-    ) -> bytes:
+    def _tries(self, request: "_Request") -> bytes:
         deadline, pause_s = self._clock() + PATIENCE_S, 0.2
         while True:
             try:
-                return self._once(method, path, query, body, kind)
+                return self._once(request)
             except ApiException as error:
                 trouble = f"{error.status} {_message(error.body) or error.reason or ''}".strip()
-                if error.status not in _PASSING:
-                    raise _refused(method, path, error) from error
+                if error.status not in request.passing:
+                    raise _refused(request, error) from error
                 asked_s = _retry_after(error.headers)
             except urllib3.exceptions.HTTPError as error:
                 trouble, asked_s = f"{type(error).__name__}: {error}", None
             wait_s = (pause_s if asked_s is None else asked_s) * random.uniform(1, 1.3)  # noqa: S311 - spreads
             if self._clock() + wait_s > deadline:
                 raise UnreachableError(
-                    f"{method} {path}: no answer of use from {self.host} in {PATIENCE_S:g} s; last: {trouble}"
+                    f"{request}: no answer of use from {self.host} in {PATIENCE_S:g} s; last: {trouble}"
                 )
-            self._told(f"{method} {path}: {trouble}; again in {wait_s:.1f} s")
+            self._told(f"{request}: {trouble}; again in {wait_s:.1f} s")
             self._sleep(wait_s)
             pause_s = min(pause_s * 2, 5.0)
 
-    def _once(
-        self, method: str, path: str, query: Mapping[str, str], body: Object | None, kind: str | None
-    ) -> bytes:
-        url = f"{self._client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+    def _once(self, request: "_Request") -> bytes:
+        query = f"?{urlencode(request.query)}" if request.query else ""
         headers = {"accept": "application/json, */*", **self._client.default_headers}
-        if kind is not None:
-            headers["Content-Type"] = kind
-        self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        response = self._client.call_api(method, url, headers, body, _request_timeout=REQUEST_S)
+        if request.body is not None:
+            headers["Content-Type"] = request.kind
+        method, path = request.method, request.path
+        self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, request.body)
+        response = self._client.call_api(
+            method, f"{self.host}{path}{query}", headers, request.body, _request_timeout=REQUEST_S
+        )
         data = bytes(response.read() or b"")
         if not 200 <= response.status <= 299:
-            raise ApiException.from_response(
-                http_resp=response, body=data.decode("utf-8", "replace"), data=None
-            )
+            text = data.decode("utf-8", "replace")
+            raise ApiException.from_response(http_resp=response, body=text, data=None)
         return data
 
 
-def _refused(method: str, path: str, error: ApiException) -> ApiError:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One request."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Object | None = None
+    kind: str = "application/json"
+    passing: frozenset[int] = _PASSING
+    """Refusals that another try may change."""
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def _refused(request: _Request, error: ApiException) -> ApiError:
     """Return our error for a refusal that another try does not change."""
     status = int(error.status or 0)
     text = _message(error.body) or f"{status} {error.reason or ''}".strip()
@@ -217,7 +258,7 @@ def _refused(method: str, path: str, error: ApiException) -> ApiError:
             f"the API does not know this caller ({text}): renew the kubeconfig's credentials", status=status
         )
     kinds = {403: ForbiddenError, 404: MissingError, 409: ConflictError}
-    return kinds.get(status, ApiError)(f"{method} {path}: {text}", status=status, text=text)
+    return kinds.get(status, ApiError)(f"{request}: {text}", status=status, text=text)
 
 
 def _message(body: str | bytes | None) -> str:

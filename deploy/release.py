@@ -46,6 +46,8 @@ class Release:
     claims: tuple[Object, ...] = ()
     gpus: Mapping[str, str] = field(default_factory=dict)
     """GPU product by node."""
+    cordoned: frozenset[str] = frozenset()
+    """Nodes that take no new pods."""
     prefetch_log: str = ""
     """Last lines of the prefetch Job's pod."""
     unread: tuple[str, ...] = ()
@@ -94,6 +96,7 @@ def read(api: Reads, release: str, now: datetime) -> Release:
         for pod in reader.all(names.core(namespace, "pods")) or ()
         if cluster(pod) in clusters or (not cluster(pod) and label(pod, RELEASE_LABEL) == release)
     )
+    nodes = reader.all("/api/v1/nodes") or ()
     ours = {"labelSelector": f"{RELEASE_LABEL}={release}"}
     return Release(
         release=release,
@@ -109,7 +112,8 @@ def read(api: Reads, release: str, now: datetime) -> Release:
         stateful_sets=reader.all(names.apps(namespace, "statefulsets"), **ours) or (),
         jobs=reader.all(names.jobs(namespace), **ours) or (),
         claims=reader.all(names.core(namespace, "persistentvolumeclaims"), **ours) or (),
-        gpus=_gpus(reader),
+        gpus={name(node): label(node, PRODUCT_LABEL) for node in nodes if label(node, PRODUCT_LABEL)},
+        cordoned=frozenset(name(node) for node in nodes if at(node, "spec", "unschedulable")),
         prefetch_log=_prefetch_log(reader, pods),
         unread=tuple(reader.unread),
     )
@@ -119,11 +123,6 @@ def _operator(reader: Reader) -> bool | None:
     """Return whether a KubeRay operator is available in some namespace; None: this account may not look."""
     found = reader.all("/apis/apps/v1/deployments", labelSelector=OPERATOR)
     return None if found is None else any(is_true(each, "Available") for each in found)
-
-
-def _gpus(reader: Reader) -> dict[str, str]:
-    nodes = reader.all("/api/v1/nodes") or ()
-    return {name(node): label(node, PRODUCT_LABEL) for node in nodes if label(node, PRODUCT_LABEL)}
 
 
 def _prefetch_log(reader: Reader, pods: Iterable[Object]) -> str:
