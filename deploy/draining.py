@@ -75,7 +75,7 @@ class Drain:
             self.api.delete(path, str(at(found, "metadata", "uid")))
         self._until(
             "the new Ray cluster serves",
-            lambda seen: plan.ray_cluster not in _clusters(seen) and status.decide(seen).ready,
+            lambda seen: _another(seen, plan.ray_cluster) and status.decide(seen).ready,
         )
 
     def _resize(self, plan: Plan, sizes: dict[str, int]) -> None:
@@ -130,5 +130,6 @@ def _ready(seen: Release, ray_cluster: str) -> int:
     return sum(is_true(pod, "Ready") for pod in seen.workers(ray_cluster))
 
 
-def _clusters(seen: Release) -> set[str]:
-    return {name(each) for each in seen.ray_clusters}
+def _another(seen: Release, ray_cluster: str) -> bool:
+    """Whether the operator speaks of another cluster: its word on the old one outlives that for a while."""
+    return seen.ray_cluster("active") not in {"", ray_cluster}

@@ -59,7 +59,7 @@ def _look(api: "Api", release: str) -> "Status":
     from deploy import release as releases  # noqa: PLC0415 - an import that costs time
     from deploy import status as states  # noqa: PLC0415
 
-    return states.decide(releases.read(api, release, datetime.now(UTC)))
+    return states.decide(releases.read(api, release, _now()))
 
 
 def _wait(api: "Api", release: str, timeout_s: float, *, quiet: bool) -> "Status":
@@ -132,3 +132,7 @@ def _parts(found: "Status") -> Table:
     for each in found.parts:
         table.add_row(each.name, "yes" if each.ready else "no", escape(each.told))
     return table
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,5 +1,6 @@
 """Recorded states of a cluster, given as a Kubernetes API would: by path, label and namespace."""
 
+import copy
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 from deploy import release as releases
 from deploy.api import ForbiddenError, MissingError, Object
 from deploy.release import Release
+from tests.kube.api import KubernetesApi
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 KINDS = {
@@ -98,3 +100,14 @@ def release(name: str, **more: Any) -> Release:
 def now(record: dict[str, Any]) -> datetime:
     """Return the moment at which a record was taken."""
     return datetime.fromisoformat(record["now"])
+
+
+def put(kube: KubernetesApi, record: dict[str, Any]) -> None:
+    """Write a record's objects into an API, with the ages and states that they have."""
+    for each in record["objects"]:
+        made = kube.add(copy.deepcopy(each))
+        metadata = {**made["metadata"], "creationTimestamp": each["metadata"].get("creationTimestamp")}
+        if "generation" in each["metadata"]:
+            metadata["generation"] = each["metadata"]["generation"]
+        kept = {**made, "metadata": {key: value for key, value in metadata.items() if value is not None}}
+        kube.objects.store.put(kube.kind(each["kind"]), {**kept, "status": each.get("status", {})})
