@@ -14,6 +14,7 @@ from loadtest.bench.contenders import CONTENDERS
 from loadtest.bench.peers import CACHE
 from loadtest.bench.run import Bench, Options
 from loadtest.bench.servers import BenchError
+from loadtest.verdicts import last_line
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -65,7 +66,7 @@ def bench(
     plot.save(found, out / "bench.png")
     report.show(found, verdicts, Console(width=max(Console().width, 160)))
     typer.echo(f"{out}/bench.json and bench.png")
-    typer.echo(bars.last_line(verdicts))
+    typer.echo(last_line(verdicts))
     raise typer.Exit(0 if all(verdict.held for verdict in verdicts) else 1)
 
 

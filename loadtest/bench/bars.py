@@ -1,25 +1,15 @@
 """The bars that the gateway must hold, and the verdict on a run. Pure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from loadtest.bench.contenders import OURS
 from loadtest.bench.measure import MAX_SHARE
 from loadtest.bench.results import Result, Round, Run, chunk_cpu_us, request_cpu_us
 from loadtest.bench.statistics import Spread
+from loadtest.verdicts import Verdict
 
 ADDED_P50_MS = 1.5
 RSS_SLOPE_MIB_PER_MIN = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One bar and what became of it."""
-
-    bar: str
-    held: bool
-    found: str
-    """What was measured, or why nothing was."""
 
 
 def judge(run: Run) -> list[Verdict]:
@@ -33,11 +23,6 @@ def judge(run: Run) -> list[Verdict]:
         _complete(run),
         _memory(run),
     ]
-
-
-def last_line(verdicts: list[Verdict]) -> str:
-    """Return how many bars held."""
-    return f"{sum(verdict.held for verdict in verdicts)} of {len(verdicts)} bars held"
 
 
 def _chunks(run: Run, what: str, peer: str, limit: float) -> Verdict:

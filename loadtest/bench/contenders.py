@@ -21,8 +21,8 @@ from cluster.stores.key_index import load_pepper
 from loadtest.bench import peers
 from loadtest.bench.answers import MODEL
 from loadtest.bench.servers import BenchError, free_port, program
+from loadtest.machine import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 _NEVER_REACHED = 10**8
 """Limits that are checked on every request and never met: the largest rate that a tenant may have."""
 _NEVER_SPENT = 10**12

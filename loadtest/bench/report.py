@@ -6,10 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench.bars import Verdict
 from loadtest.bench.measure import Requests
 from loadtest.bench.results import Result, Round, Run, chunk_cpu_us, request_cpu_us
 from loadtest.bench.statistics import Spread
+from loadtest.verdicts import Verdict, table
 
 
 def document(run: Run, verdicts: list[Verdict]) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def show(run: Run, verdicts: list[Verdict], console: Console) -> None:
     )
     console.print(_costs(run))
     console.print(_latencies(run))
-    console.print(bars_table(verdicts))
+    console.print(table(verdicts))
 
 
 def _costs(run: Run) -> Table:
@@ -101,16 +101,6 @@ def _latency_cells(result: Result, counts: list[int]) -> list[str]:
         for digits, figure in ((2, _p50), (2, _p99), (0, _per_s)):
             cells.append(cell(result.over_rounds(_at(clients, figure)), digits))
     return cells
-
-
-def bars_table(verdicts: list[Verdict]) -> Table:
-    """Return the bars, whether each held, and what was found."""
-    table = Table(title="Bars")
-    for column in ("bar", "held", "found"):
-        table.add_column(column)
-    for verdict in verdicts:
-        table.add_row(verdict.bar, "yes" if verdict.held else "[red]no[/red]", verdict.found)
-    return table
 
 
 def _at(clients: int, figure: Any) -> Any:

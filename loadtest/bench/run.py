@@ -1,22 +1,21 @@
 """One run: start everything, measure round by round, stop everything."""
 
 import os
-import platform
 import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
 
+from loadtest import machine
 from loadtest.bench import measure, peers
 from loadtest.bench.answers import MODEL
 from loadtest.bench.client import Target
-from loadtest.bench.contenders import CONTENDERS, OURS, ROOT, Contender, Site
+from loadtest.bench.contenders import CONTENDERS, OURS, Contender, Site
 from loadtest.bench.measure import LoadError, Meters
 from loadtest.bench.procfs import Usage
 from loadtest.bench.results import REQUEST_CLIENTS, Result, Round, Run
@@ -96,7 +95,7 @@ class Bench:
         engine_port = free_port()
         command = [sys.executable, "-m", "loadtest.bench.engine", str(engine_port)]
         engine = servers.start(
-            "engine", command, core=self._cores.engine, environment={"PYTHONPATH": str(ROOT)}
+            "engine", command, core=self._cores.engine, environment={"PYTHONPATH": str(machine.ROOT)}
         )
         _await_answer(engine, Target(engine_port, "none", MODEL), _ENGINE_READY_S)
         limits = self._start_redis(servers)
@@ -234,17 +233,7 @@ def _summary(found: Round) -> str:
 
 def _about(options: Options) -> dict[str, str]:
     return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{processor()}, {os.cpu_count()} cores, Linux {platform.release()}",
-        "python": platform.python_version(),
+        **machine.facts(),
         "rounds": str(options.rounds),
         "seconds": f"{options.seconds:g}",
     }
-
-
-def processor() -> str:
-    """Return the name of this machine's processor."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from cluster.demo.children import DemoError
 from cluster.demo.progress import Progress
-from loadtest.bench.contenders import ROOT
 from loadtest.effort import plot, report, results
 from loadtest.effort.run import Options, measure
+from loadtest.machine import ROOT
+from loadtest.verdicts import last_line
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -53,7 +54,7 @@ def effort(
     plot.save(found, out / "effort.png")
     report.show(found, verdicts, Console(width=max(Console().width, 140)))
     typer.echo(f"{out}/effort.json and effort.png")
-    typer.echo(results.last_line(verdicts))
+    typer.echo(last_line(verdicts))
     raise typer.Exit(0 if all(verdict.held for verdict in verdicts) else 1)
 
 

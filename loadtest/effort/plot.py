@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from cluster.core.effort import EFFORTS, Effort
 from loadtest.effort.results import SYSTEMS, WAIT_S, Run, System
 
-_COLOURS: dict[Effort, str] = {"low": "#d1495b", "medium": "#edae49", "high": "#30638e"}
+COLOURS: dict[Effort, str] = {"low": "#d1495b", "medium": "#edae49", "high": "#30638e"}
+"""One for each effort, in every plot."""
 _LINES: dict[System, str] = {"gateway": "#d1495b", "round-robin": "#30638e"}
 _LEAST_S = 0.005
 
@@ -40,7 +41,7 @@ def _draw_waits(axes: Axes, run: Run, system: System) -> None:
                 s=9,
                 marker=mark,
                 linewidths=0.8,
-                color=_COLOURS[effort],
+                color=COLOURS[effort],
                 label=effort if served else None,
             )
     axes.set_yscale("log")

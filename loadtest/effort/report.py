@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.core.effort import EFFORTS, Effort
-from loadtest.bench.bars import Verdict
-from loadtest.bench.report import bars_table, cell
+from loadtest.bench.report import cell
 from loadtest.effort.results import SYSTEMS, Found, Run, Waits
+from loadtest.verdicts import Verdict, table
 
 
 def document(run: Run, verdicts: list[Verdict]) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def show(run: Run, verdicts: list[Verdict], console: Console) -> None:
     for name, value in run.about.items():
         console.print(f"{name}: {value}", highlight=False)
     console.print(_waits(run))
-    console.print(bars_table(verdicts))
+    console.print(table(verdicts))
 
 
 def _waits(run: Run) -> Table:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cluster.core.effort import EFFORTS, Effort
-from loadtest.bench.bars import Verdict
 from loadtest.bench.statistics import Spread, percentile, spread
 from loadtest.effort.arrivals import DEADLINES_S
+from loadtest.verdicts import Verdict
 
 System = Literal["gateway", "round-robin"]
 SYSTEMS: tuple[System, System] = ("gateway", "round-robin")
@@ -114,12 +114,6 @@ def judge(run: Run) -> list[Verdict]:
         Verdict(f"at least {TIMES:g}x under round-robin's", min(ratios) >= TIMES, _shown(ratios, "x")),
         Verdict("no request fails", not failed, ", ".join(sorted(failed)) or "none"),
     ]
-
-
-def last_line(verdicts: Sequence[Verdict]) -> str:
-    """Return whether all bars held."""
-    held = sum(verdict.held for verdict in verdicts)
-    return f"{held} of {len(verdicts)} bars held"
 
 
 def _failures(found: Sequence[Found]) -> set[str]:

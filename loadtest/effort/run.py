@@ -1,14 +1,11 @@
 """One benchmark: start the stack, load both systems in turn with the same arrivals, stop the stack."""
 
 import asyncio
-import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from loadtest.bench.run import processor
+from loadtest import machine
 from loadtest.effort import arrivals, client, stack
 from loadtest.effort.results import SYSTEMS, Found, Run, System
 
@@ -74,9 +71,7 @@ def _summary(found: Found) -> str:
 def _about(options: Options) -> dict[str, str]:
     means = ", ".join(f"{effort} {tokens}" for effort, tokens in arrivals.MEAN_TOKENS.items())
     return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{processor()}, {os.cpu_count()} cores, Linux {platform.release()}",
-        "python": platform.python_version(),
+        **machine.facts(),
         "runs": str(options.runs),
         "seconds": f"{options.seconds:g}",
         "load": f"{options.load:g} of {stack.CAPACITY_TOKENS_PER_S:g} tokens/s: {options.per_s:.2f} a second",

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.bench.bars import judge, last_line
+from loadtest.bench.bars import judge
 from loadtest.bench.measure import Chunks, Requests, Soak
 from loadtest.bench.results import Result, Round, Run
+from loadtest.verdicts import last_line
 
 
 def requests(cpu_us: float, p50_ms: float, clients: int = 32) -> Requests:

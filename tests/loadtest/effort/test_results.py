@@ -3,7 +3,8 @@
 import pytest
 
 from cluster.core.effort import Effort
-from loadtest.effort.results import Fate, Found, Outcome, Run, System, judge, last_line
+from loadtest.effort.results import Fate, Found, Outcome, Run, System, judge
+from loadtest.verdicts import last_line
 
 
 def outcome(waited_s: float, fate: Fate = "served", effort: Effort = "low", reason: str = "") -> Outcome:
