@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 ENGINE ?= vllm
 BIN := .venv/bin
 
-.PHONY: help setup demo test unit check bench bench-effort lock packages clean
+.PHONY: help setup demo test unit check bench bench-effort faults faults-full lock packages clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -32,6 +32,14 @@ bench: setup  ## Measure the gateway beside its peers (20 minutes; OPTIONS="--he
 
 bench-effort: setup  ## Measure waits by effort on real Ray Serve, beside round-robin (15 minutes; OPTIONS="--help").
 	@$(BIN)/python -m loadtest.effort $(OPTIONS)
+
+faults: setup  ## Break the whole stack in every way, three times each (20 minutes; OPTIONS="--help").
+	@$(PYTHON) tests/system_packages.py redis-server
+	@$(BIN)/python -m tests.faults $(OPTIONS)
+
+faults-full: setup  ## The same 20 and 60 times each: for a night.
+	@$(PYTHON) tests/system_packages.py redis-server
+	@$(BIN)/python -m tests.faults --full $(OPTIONS)
 
 packages:  ## Install the programs that tests need, where this user may: Redis, helm, kubectl.
 	@$(PYTHON) tests/system_packages.py

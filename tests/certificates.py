@@ -20,6 +20,8 @@ class Certificates:
     """The authority that clients must be told to trust."""
     chain: Path
     """The server's certificate and key."""
+    expired: Path
+    """The same with a certificate that ended an hour ago."""
 
     def server(self) -> ssl.SSLContext:
         """Return the context of a server on 127.0.0.1."""
@@ -29,16 +31,17 @@ class Certificates:
 
 
 def make(folder: Path) -> Certificates:
-    """Make an authority and a certificate for 127.0.0.1 and localhost, good for a day."""
+    """Make an authority and a certificate for 127.0.0.1 and localhost, good for a day, and an expired one."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca = _certificate("Private CA", ca_key, "Private CA", ca_key, authority=True)
-    leaf = _certificate("127.0.0.1", key, "Private CA", ca_key, authority=False)
-    found = Certificates(folder / "ca.pem", folder / "server.pem")
+    found = Certificates(folder / "ca.pem", folder / "server.pem", folder / "expired.pem")
     found.ca.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    found.chain.write_bytes(leaf.public_bytes(serialization.Encoding.PEM) + private)
+    for path, good_for in ((found.chain, timedelta(days=1)), (found.expired, timedelta(hours=-1))):
+        leaf = _certificate("127.0.0.1", key, "Private CA", ca_key, authority=False, good_for=good_for)
+        path.write_bytes(leaf.public_bytes(serialization.Encoding.PEM) + private)
     return found
 
 
@@ -49,6 +52,7 @@ def _certificate(
     issuer_key: ec.EllipticCurvePrivateKey,
     *,
     authority: bool,
+    good_for: timedelta = timedelta(days=1),
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     builder = (
@@ -57,8 +61,8 @@ def _certificate(
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + good_for)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(

@@ -25,6 +25,14 @@ LATE_TOKENS = 128
 """Still expected of a request that has outlived its expectation."""
 
 
+STALLED_S = 120.0
+"""Seconds without a step of an engine that has requests: far more than any step takes, or a pause of one."""
+
+
+class EngineStalledError(RuntimeError):
+    """The engine hangs, though its process answers."""
+
+
 class Meter:
     """Tokens of one request; it may have several answers (``n``)."""
 
@@ -81,6 +89,7 @@ class Ledger:
         self._open: set[Meter] = set()
         self._running = 0
         self._kv_use = 0.0
+        self._stepped_s = 0.0
 
     def open(self, expected: int, effort: Effort = UNHINTED_EFFORT, *, queued_tokens: int = 0) -> Meter:
         """Open a meter; ``queued_tokens`` is what its gateway says of the gateway's own queue."""
@@ -98,6 +107,18 @@ class Ledger:
     def observe(self, running: int, kv_use: float) -> None:
         """Take the scheduler's figures of its last step."""
         self._running, self._kv_use = running, kv_use
+        self._stepped_s = self._clock()
+
+    def require_steps(self) -> None:
+        """Raise `EngineStalledError` when the engine has work and has done nothing of it for `STALLED_S`.
+
+        A request whose answer its client is slow to take is no work: the engine is done with it.
+        """
+        since_s = self._clock() - STALLED_S
+        if self._stepped_s > since_s or not self._open:
+            return
+        if self._running or any(not meter.started and meter.since_s <= since_s for meter in self._open):
+            raise EngineStalledError(f"the engine has work, and has made no step for {STALLED_S:.0f} s")
 
     @property
     def load(self) -> EngineLoad:

@@ -11,6 +11,9 @@ from cluster.settings import PoolSettings, Replicas, ScalingSettings, Settings
 ROUTER = "cluster.serving.router.EffortRouter"
 ROUTING_STATS_PERIOD_S = 0.4
 """Seconds between two reports of load to the routers; Serve's default of 10 leaves them blind."""
+HEALTH_CHECK_PERIOD_S, HEALTH_CHECK_TIMEOUT_S = 5, 10
+"""A replica that hangs fails three checks in a row within 35 s, and its requests end then; with Serve's
+defaults of 10 and 30 s that took 90 s."""
 START_ATTEMPTS = 2
 """Attempts to start a replica before its application fails; Serve's default of 20 hides a lasting error."""
 
@@ -74,6 +77,8 @@ def deployment_options(pool: Pool) -> dict[str, Any]:
         # config of its own to what the code says.
         "num_replicas": 1,
         "graceful_shutdown_timeout_s": pool.clock_s,
+        "health_check_period_s": HEALTH_CHECK_PERIOD_S,
+        "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
         "max_constructor_retry_count": START_ATTEMPTS,
         "request_router_config": {
             "request_router_class": ROUTER,

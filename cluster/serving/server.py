@@ -68,6 +68,14 @@ class GptOssServer(LLMServer):
         assert self.engine is not None
         await self.engine.start()  # type: ignore[no-untyped-call]
 
+    async def check_health(self) -> None:
+        """Say whether the replica is well; vLLM itself does not notice an engine that hangs.
+
+        Raises `cluster.serving.meter.EngineStalledError`, and what vLLM says of a dead engine.
+        """
+        self._ledger.require_steps()
+        await super().check_health()
+
     async def record_routing_stats(self) -> dict[str, Any]:
         """Return the replica's load for the routers."""
         return self._ledger.routing_stats()

@@ -21,6 +21,7 @@ class SimServer:
             model=pool.settings.model,
             replica=serve.get_replica_context().replica_id.unique_id,
             engine_key=pools.read_engine_key(pool.engine_key_file),
+            faults=pool.settings.sim.faults,
             max_model_len=pool.settings.max_model_len or MAX_MODEL_LEN,
         )
 

@@ -45,6 +45,8 @@ class SimulatedEngine(Section):
     """Length of the chain of thought by effort."""
     answer_tokens: Count = 24
     """Length of the answer."""
+    faults: bool = False
+    """Whether words in a prompt may order faults (`cluster.serving.sim.faults`): for tests alone."""
 
 
 class RoutingSettings(Section):

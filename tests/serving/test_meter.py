@@ -23,7 +23,16 @@ from cluster.serving.harmony_tokens import (
     Thought,
     count_reasoning,
 )
-from cluster.serving.meter import LATE_TOKENS, Ledger, Meter, SchedulerObserver, current, metered
+from cluster.serving.meter import (
+    LATE_TOKENS,
+    STALLED_S,
+    EngineStalledError,
+    Ledger,
+    Meter,
+    SchedulerObserver,
+    current,
+    metered,
+)
 
 FINAL, COMMENTARY, ASSISTANT, NAME, WORD = 17196, 12606, 173781, 44580, 77
 THOUGHT = [CHANNEL, ANALYSIS, MESSAGE, WORD, WORD, WORD, END]
@@ -205,3 +214,56 @@ def test_scaling_stats_tell_what_runs_from_what_waits() -> None:
         "queued_tokens": 7000,
         "low_wait_s": 0.5,
     }
+
+
+class Hours:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.mark.parametrize(
+    ("running", "answered", "stalled"),
+    [
+        pytest.param(1, True, True, id="hangs in the middle of an answer"),
+        pytest.param(0, False, True, id="never begins"),
+        pytest.param(0, True, False, id="is done, and a slow client still reads"),
+    ],
+)
+def test_an_engine_that_hangs_is_told_from_one_that_is_done(
+    running: int, answered: bool, stalled: bool
+) -> None:
+    """Work and no step for two minutes: the replica is not well, though its process answers."""
+    clock = Hours()
+    ledger = Ledger(8, clock)
+    meter = ledger.open(10)
+    ledger.observe(running, 0.1)
+    if answered:
+        meter.add(5, 0, ANSWER)
+    clock.now_s += STALLED_S - 1
+    ledger.require_steps()
+    clock.now_s += 2
+    if stalled:
+        with pytest.raises(EngineStalledError):
+            ledger.require_steps()
+    else:
+        ledger.require_steps()
+
+
+def test_an_engine_without_requests_or_with_a_late_step_is_well() -> None:
+    """Idle for hours; and a request that waits long while others are worked on."""
+    clock = Hours()
+    ledger = Ledger(8, clock)
+    clock.now_s += 10 * STALLED_S
+    ledger.require_steps()
+    meter = ledger.open(10)
+    clock.now_s += 10 * STALLED_S
+    ledger.observe(8, 0.5)
+    ledger.require_steps()
+    ledger.close(meter)
+    clock.now_s += 10 * STALLED_S
+    ledger.require_steps()

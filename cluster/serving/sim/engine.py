@@ -1,5 +1,7 @@
 """The engine behind the routes: slots, pace and faults, one token at a time."""
 
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -161,6 +163,8 @@ class Engine:
                 raise Finished
             case "harmony":
                 raise internal(faults.HARMONY_MESSAGE)
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
             case "garbage" if run.stream is not None:
                 await write(faults.GARBAGE_EVENT)
 

@@ -14,7 +14,7 @@ from cluster.serving.sim.text import Generation, Token
 
 Fault = Literal[
     "die", "reset", "hang", "stall", "cut", "finish", "abort",
-    "harmony", "garbage", "control", "empty", "tool", "busy",
+    "harmony", "garbage", "control", "empty", "tool", "busy", "kill",
 ]  # fmt: skip
 """``die``: 500 before the first byte. ``reset``: the socket is aborted before it. ``hang``: no byte ever.
 ``stall``: silence in the middle of the answer. ``cut``: the connection ends there without a last event.
@@ -24,7 +24,7 @@ Fault = Literal[
 ``garbage``: events that are not JSON, or such a body. ``control``: Harmony's control tokens in the answer.
 ``empty``: reasoning, then neither answer nor call. ``tool``: a call of a tool that nobody offers. ``busy``:
 the queue fills just as the request reaches it: 503 when whole, and in a stream, which has its 200 by then,
-an error as the first event."""
+an error as the first event. ``kill``: the replica's whole process is killed there."""
 
 Place = Literal["start", "reasoning", "answer", "end"]
 

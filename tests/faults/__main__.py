@@ -1,0 +1,101 @@
+"""``python -m tests.faults``: break the whole stack in every way, again and again."""
+
+import asyncio
+import itertools
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tests.faults import results, stack, trial
+from tests.faults.kinds import KINDS, Kind
+
+ROOT = Path(__file__).resolve().parents[2]
+OFTEN, SELDOM = 60, 20
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def faults(
+    each: Annotated[int, typer.Option(min=1, help="Trials of each kind.")] = 3,
+    full: Annotated[bool, typer.Option(help=f"{OFTEN} or {SELDOM} trials of each kind (hours).")] = False,
+    kinds: Annotated[str, typer.Option(help="Names of kinds, with commas between; all by default.")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the first trial of each kind.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for faults.json and faults.md.")] = ROOT
+    / "loadtest"
+    / "results",
+) -> None:
+    """Break the whole stack in every way under load, and compare what clients got with what was charged.
+
+    Real Ray Serve with two simulated replicas, two gateways and a real Redis. Each trial strikes at a random
+    moment, waits until all is up again, and compares three ledgers: what each client got (status, words,
+    usage), the usage lines of the gateways, and what the limits in Redis hold. A trial has survived when no
+    request hung, ended as if it were complete, got a word twice, was tried more than twice, or was told what
+    this fault may not cause; when every reservation was settled; and when nothing failed after the recovery.
+    The exit status is 0 only when every trial was survived.
+    """
+    console = Console(stderr=True)
+    wanted = set(filter(None, kinds.split(",")))
+    if unknown := wanted - {kind.name for kind in KINDS}:
+        raise typer.BadParameter(f"no such kind: {', '.join(sorted(unknown))}")
+    chosen = [kind for kind in KINDS if not wanted or kind.name in wanted]
+    counts = {kind.name: (OFTEN if kind.often else SELDOM) if full else each for kind in chosen}
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    begun_s = time.monotonic()
+    trials = asyncio.run(run(folder, chosen, counts, seed, console))
+    about = {**machine(), "seed": seed, "minutes": round((time.monotonic() - begun_s) / 60, 1)}
+    results.write(out, about, trials)
+    bad = [one for one in trials if one.findings]
+    typer.echo((out / "faults.md").read_text())
+    typer.echo(f"{len(trials) - len(bad)} of {len(trials)} trials survived.")
+    if bad:
+        console.print(f"The logs of all processes are in {folder}", highlight=False)
+        raise typer.Exit(1)
+    shutil.rmtree(folder)
+
+
+async def run(
+    folder: Path, kinds: Sequence[Kind], counts: dict[str, int], seed: int, console: Console
+) -> list[trial.Trial]:
+    """Run the trials, kind after kind and round after round, on one stack."""
+    numbers, trials = itertools.count(1), []
+    async with stack.running(folder) as up:
+        for number in range(max(counts.values())):
+            for kind in kinds:
+                if number >= counts[kind.name]:
+                    continue
+                made = await trial.run(up, kind, seed + number, numbers)
+                trials.append(made)
+                console.print(told(made), highlight=False)
+        left = await trial.leases_end(up)
+    return [*trials[:-1], replace(trials[-1], findings=(*trials[-1].findings, *left))]
+
+
+def told(made: trial.Trial) -> str:
+    """Return a trial in a few lines."""
+    ends = ", ".join(f"{count} {end}" for end, count in made.ends.items())
+    first = f"{made.kind} (seed {made.seed}): {ends}; whole again after {made.recovery_s:.1f} s"
+    return "\n".join([first, *(f"  ! {finding}" for finding in made.findings)])
+
+
+def machine() -> dict[str, str]:
+    """Return when and on what the trials ran."""
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()} {platform.release()}",
+        "versions": f"Python {platform.python_version()}, Ray {version('ray')}, simulated engine",
+    }
+
+
+if __name__ == "__main__":
+    app()
