@@ -29,6 +29,10 @@ from cluster.settings import StreamSettings
 
 logger = logging.getLogger(__name__)
 
+UNNAMED_PAUSE_S = 0.1
+"""Pause before a second attempt where nobody told which replica to avoid. HAProxy takes some milliseconds to
+notice that one has died, and hands it the second attempt as well if that comes at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
@@ -93,6 +97,8 @@ class Relay:
         else:
             return
         with self._settings.retries.second_attempt():
+            if not self._exchange.replica:
+                await asyncio.sleep(UNNAMED_PAUSE_S)
             try:
                 await self._attempt(2, avoid=self._exchange.replica or "")
             except EngineFailed as failure:

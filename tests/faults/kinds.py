@@ -105,6 +105,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("router-killed", "one of two request routers is killed", serve.router_killed),
     Kind("router-slow", "one of two request routers hangs for 3 s", serve.router_slow),
     Kind("controller-killed", "Serve's controller is killed", serve.controller_killed),
+    Kind("head-restarted", "the head's GCS is killed, and starts from its Redis", serve.head_restarted),
     Kind(
         "haproxy-killed",
         "HAProxy is killed",

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from tests.faults.client import Question
@@ -16,6 +17,7 @@ from tests.faults.stack import MODEL, POOL, Away, Stack, until
 
 REPLACED_LIMIT_S = 120.0
 SLOW_ROUTER_S = 3.0
+HEAD_DOWN_S = 3.0
 
 
 def kill(processes: list[int], number: signal.Signals = signal.SIGKILL) -> None:
@@ -23,17 +25,6 @@ def kill(processes: list[int], number: signal.Signals = signal.SIGKILL) -> None:
     for process in processes:
         with suppress(ProcessLookupError):
             os.kill(process, number)
-
-
-async def _replaced(find: Callable[[], list[int]], old: list[int], what: str) -> None:
-    """Wait until none of the ``old`` processes is there, and as many others are."""
-    count = len(find())
-
-    async def over() -> bool:
-        now = find()
-        return not set(now) & set(old) and len(now) >= count
-
-    await until(over, limit_s=REPLACED_LIMIT_S, what=f"{what} has a successor")
 
 
 async def _strike_one(
@@ -104,6 +95,21 @@ async def controller_killed(stack: Stack, load: Load, rng: random.Random) -> Non
     old = stack.find("ray::ServeController")
     kill(old)
     await _successor(lambda: stack.find("ray::ServeController"), old, "the controller")
+
+
+async def head_restarted(stack: Stack, load: Load, rng: random.Random) -> None:
+    """Kill the head's own process, Ray's GCS, and start it again from what it keeps in Redis."""
+    (old,) = stack.find("gcs/gcs_server")
+    command, pairs = (_words(f"/proc/{old}/{name}") for name in ("cmdline", "environ"))
+    environment = dict(pair.split("=", 1) for pair in pairs)
+    kill([old])
+    await asyncio.sleep(HEAD_DOWN_S)
+    with (stack.folder / "logs" / "gcs.log").open("ab") as log:
+        await asyncio.create_subprocess_exec(*command, env=environment, stdout=log, stderr=log)
+
+
+def _words(path: str) -> list[str]:
+    return Path(path).read_text().split("\0")[:-1]
 
 
 async def haproxy_killed(stack: Stack, load: Load, rng: random.Random) -> None:

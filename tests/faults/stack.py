@@ -221,6 +221,9 @@ async def running(folder: Path) -> AsyncIterator[Stack]:
             made_certificates = certificates.make(folder)
             redis = _redis(folder, made_certificates)
             stack.callback(redis.end, signal.SIGKILL)
+            memory = _memory(folder)
+            stack.callback(memory.end, signal.SIGKILL)
+            os.environ["RAY_REDIS_ADDRESS"] = f"127.0.0.1:{memory.port}"
             document = settings(state, ports, redis, made_certificates.ca)
             serving = await _serve(folder, document)
             gateways = [await _gateway(folder, document, name) for name in ("one", "two")]
@@ -240,7 +243,8 @@ async def running(folder: Path) -> AsyncIterator[Stack]:
             yield made
     finally:
         await asyncio.to_thread(processes.end, mark)
-        del os.environ[processes.MARK]
+        for name in (processes.MARK, "RAY_REDIS_ADDRESS"):
+            os.environ.pop(name, None)
         await asyncio.to_thread(guard.communicate)
 
 
@@ -259,6 +263,15 @@ def _redis(folder: Path, made: Certificates) -> RedisServer:
         "tls-auth-clients": "no",
     }
     server = RedisServer(own, free_port(), options)
+    server.start()
+    return server
+
+
+def _memory(folder: Path) -> RedisServer:
+    """Start the Redis in which Ray's head keeps what it must know after a restart."""
+    own = folder / "ray-redis"
+    own.mkdir()
+    server = RedisServer(own, free_port())
     server.start()
     return server
 

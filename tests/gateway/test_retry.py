@@ -313,3 +313,21 @@ async def test_a_silent_stream_commits_and_is_kept_alive(worlds: Worlds) -> None
         rest = await response.read()
     assert alive == [b": keep-alive\n\n"] * 3
     assert rest.endswith(DONE)
+
+
+async def test_a_replica_that_has_just_died_does_not_get_the_second_attempt(world: World) -> None:
+    """For some milliseconds it looks alive, and nobody named it: what comes at once goes there again."""
+    died_s: list[float] = []
+
+    async def dying(connection: Connection) -> None:
+        now_s = asyncio.get_running_loop().time()
+        died_s.append(now_s)
+        if now_s - died_s[0] < 0.05:
+            connection.close()
+        else:
+            await respond(200, completion())(connection)
+
+    world.upstream.then(dying)
+    async with world.post(chat_body()) as response:
+        assert response.status == 200
+    assert len(died_s) == 2
