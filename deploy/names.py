@@ -1,8 +1,6 @@
 """What the chart calls its objects, and where the API keeps each kind."""
 
 CHART = "gpt-oss-cluster"
-MAX_NAME = 47
-"""Longest name that KubeRay takes for a RayService."""
 
 RAY = "/apis/ray.io/v1"
 RELEASE_LABEL, COMPONENT_LABEL = "app.kubernetes.io/instance", "app.kubernetes.io/component"
@@ -16,9 +14,8 @@ PRODUCT_LABEL = "nvidia.com/gpu.product"
 
 
 def fullname(release: str) -> str:
-    """Return the name that the chart gives a release's objects: as ``gpt-oss-cluster.fullname``."""
-    name = release if CHART in release else f"{release}-{CHART}"
-    return name[:MAX_NAME].rstrip("-")
+    """Return the name that the chart gives a release's objects, unless its values say another."""
+    return release if CHART in release else f"{release}-{CHART}"
 
 
 def ray_services(namespace: str, name: str = "") -> str:

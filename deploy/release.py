@@ -56,7 +56,7 @@ class Release:
     @property
     def fullname(self) -> str:
         """What the chart calls the release's objects."""
-        return names.fullname(self.release)
+        return name(self.ray_service) if self.ray_service else names.fullname(self.release)
 
     def component(self, component: str) -> tuple[Object, ...]:
         """Return the pods of a component of the chart, Ray's aside."""
@@ -86,10 +86,13 @@ def cluster(pod: Object) -> str:
 
 def read(api: Reads, release: str, now: datetime) -> Release:
     """Read a release. What this account may not read is told in ``unread``. Raises `UnreachableError`."""
-    reader, namespace, fullname = Reader(api), api.namespace, names.fullname(release)
+    reader, namespace = Reader(api), api.namespace
+    ours = {"labelSelector": f"{RELEASE_LABEL}={release}"}
     crd = reader.one(names.RAY) is not None
+    ray_service = next(iter(reader.all(names.ray_services(namespace), **ours) or ()), None)
     found = reader.all(names.ray_clusters(namespace)) or ()
-    ray_clusters = tuple(each for each in found if label(each, ORIGIN_LABEL) == fullname)
+    own = name(ray_service or {})
+    ray_clusters = tuple(each for each in found if own and label(each, ORIGIN_LABEL) == own)
     clusters = {name(each) for each in ray_clusters}
     pods = tuple(
         pod
@@ -97,14 +100,13 @@ def read(api: Reads, release: str, now: datetime) -> Release:
         if cluster(pod) in clusters or (not cluster(pod) and label(pod, RELEASE_LABEL) == release)
     )
     nodes = reader.all("/api/v1/nodes") or ()
-    ours = {"labelSelector": f"{RELEASE_LABEL}={release}"}
     return Release(
         release=release,
         namespace=namespace,
         now=now,
         crd=crd,
         operator=_operator(reader),
-        ray_service=reader.one(names.ray_services(namespace, fullname)),
+        ray_service=ray_service,
         ray_clusters=ray_clusters,
         pods=pods,
         events=reader.all(names.core(namespace, "events")) or (),

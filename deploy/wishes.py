@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -138,7 +138,10 @@ def _pods(item: Object) -> Iterator[PodWish]:
     if kind == "Pod":
         yield PodWish(owner, 1, item.get("metadata") or {}, spec)
     elif kind in {"Deployment", "StatefulSet", "DaemonSet", "Job"}:
-        yield _wish(owner, int(spec.get("replicas") or 1), spec.get("template"))
+        wish = _wish(owner, int(spec.get("replicas") or 1), spec.get("template"))
+        claims = [at(each, "metadata", "name") for each in spec.get("volumeClaimTemplates") or []]
+        volumes = [{"name": claim, "emptyDir": {}} for claim in claims]  # the controller puts claims there
+        yield replace(wish, spec={**wish.spec, "volumes": [*(wish.spec.get("volumes") or []), *volumes]})
     elif kind == "CronJob":
         yield _wish(owner, 1, at(spec, "jobTemplate", "spec", "template"))
     elif kind in {"RayService", "RayCluster"}:

@@ -58,10 +58,10 @@ def drain(
     errors = Console(stderr=True)
 
     def told(text: str) -> None:
-        errors.print(f"{datetime.now(UTC):%H:%M:%S} {escape(text)}", highlight=False, soft_wrap=True)
+        errors.print(f"{_now():%H:%M:%S} {escape(text)}", highlight=False, soft_wrap=True)
 
     with reached(kubeconfig, context, namespace) as api:
-        plan = _plan(releases.read(api, release, datetime.now(UTC)), group, worker, node, keep)
+        plan = _plan(releases.read(api, release, _now()), group, worker, node, keep)
         if json:
             print_json({**asdict(plan), "outage": plan.outage})
         else:
@@ -124,3 +124,7 @@ def _show(plan: "Plan") -> None:
         console.print(f"[red]Out meanwhile: {', '.join(plan.outage)}.[/red]")
     if not plan.returns:
         console.print("The node is cordoned: its workers are back once it takes pods again.")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

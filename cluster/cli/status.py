@@ -81,7 +81,7 @@ def screen(found: "Status") -> Group:
     return Group(*_lines(found))
 
 
-def _lines(found: "Status") -> Iterator[str | Table | ProgressBar]:
+def _lines(found: "Status") -> Iterator[str | Table]:
     where = f"Release {found.release} in namespace {found.namespace}"
     if not found.installed:
         yield f"[red]{where}: not installed.[/red]"
@@ -89,7 +89,9 @@ def _lines(found: "Status") -> Iterator[str | Table | ProgressBar]:
         yield f"[green]{where}: ready.[/green]"
     else:
         yield f"[yellow]{where}: not ready.[/yellow]"
-        yield ProgressBar(total=1.0, completed=found.progress, width=60)
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(ProgressBar(total=1.0, completed=found.progress, width=60), f"{found.progress:.0%} is up")
+        yield bar
     for stall in found.stalls:
         yield f"[red]stall:[/red] {escape(str(stall))}" + ("" if stall.lasting else " (it may pass)")
     if found.installed:

@@ -15,8 +15,9 @@ from cluster.cli.common import UNREACHABLE, ConfigOption, fail, load_settings
 from cluster.settings import KeyDirectorySettings, KeySecretSettings, KeySettings
 from cluster.stores.admin import Vault
 from cluster.stores.key_files import KeyDirectory
-from cluster.stores.key_index import load_pepper
+from cluster.stores.key_index import check_pepper, load_pepper
 from cluster.stores.records import KeyStoreError, KeyStoreUnreachableError, mistakes
+from deploy.names import fullname
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class Place:
     ] = None
     kubernetes_secret: Annotated[
         str | None, typer.Option(help="Kubernetes Secret that holds them, instead of a directory.")
+    ] = None
+    release: Annotated[
+        str | None,
+        typer.Option("--release", "-r", help="Helm release, whose Secrets hold them and the pepper."),
     ] = None
     namespace: Annotated[
         str | None, typer.Option(help="Its namespace; by default the pod's or the context's.")
@@ -50,18 +55,13 @@ class Place:
 
     def _keys(self) -> KeySettings:
         """Return the place that options name, else the settings document's, which they may refine."""
-        refined = {
-            name: value
-            for name in ("namespace", "kubeconfig", "context")
-            if (value := getattr(self, name)) is not None
-        }
+        refined = self._refined()
+        if sum(each is not None for each in (self.kubernetes_secret, self.release, self.keys_dir)) > 1:
+            raise typer.BadParameter("--keys-dir, --kubernetes-secret and --release exclude each other")
+        if self.release is not None:
+            return self._secret(f"{fullname(self.release)}-keys", refined)
         if self.kubernetes_secret is not None:
-            if self.keys_dir is not None:
-                raise typer.BadParameter("--keys-dir and --kubernetes-secret exclude each other")
-            try:
-                return KeySecretSettings(secret=self.kubernetes_secret, **refined)
-            except ValidationError as error:
-                raise typer.BadParameter(mistakes(error)) from None
+            return self._secret(self.kubernetes_secret, refined)
         if self.keys_dir is not None:
             return KeyDirectorySettings(path=self.keys_dir)
         keys = load_settings(self.config).auth.keys
@@ -72,8 +72,28 @@ class Place:
         return keys.model_copy(update=refined)
 
     def pepper(self, given: Path | None) -> bytes:
-        """Return the pepper of the file ``given``, else of the settings document's."""
+        """Return the pepper of the file ``given``, else of the release, else of the settings document's.
+
+        Raises `KeyStoreError`.
+        """
+        if given is None and self.release is not None:
+            from cluster.stores.secret_vault import SecretVault  # noqa: PLC0415 - the same
+
+            name = f"{fullname(self.release)}-secrets"
+            vault = SecretVault(self._secret(name, self._refined()))
+            hint = "Name a file with --pepper-file, if the release has another Secret."
+            return check_pepper(vault.entry("pepper").strip(), f"pepper of Secret {name}", hint)
         return load_pepper(given or load_settings(self.config).auth.pepper_file)
+
+    def _refined(self) -> dict[str, Any]:
+        names = ("namespace", "kubeconfig", "context")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def _secret(self, name: str, refined: dict[str, Any]) -> KeySecretSettings:
+        try:
+            return KeySecretSettings(secret=name, **refined)
+        except ValidationError as error:
+            raise typer.BadParameter(mistakes(error)) from None
 
 
 def placed(command: Callable[..., None]) -> Callable[..., None]:

@@ -45,9 +45,14 @@ def load_pepper(path: Path) -> bytes:
         raise KeyStoreError(f"pepper file {path}: no such file. {hint}") from None
     except OSError as error:
         raise KeyStoreError(f"pepper file {path}: cannot be read: {error.strerror}") from error
+    return check_pepper(pepper, f"pepper file {path}", hint)
+
+
+def check_pepper(pepper: bytes, origin: str, hint: str) -> bytes:
+    """Return a pepper that is long enough. Raises `KeyStoreError`."""
     if len(pepper) < MIN_PEPPER_BYTES:
         raise KeyStoreError(
-            f"pepper file {path}: {len(pepper)} bytes, but at least {MIN_PEPPER_BYTES} are needed. {hint}"
+            f"{origin}: {len(pepper)} bytes, but at least {MIN_PEPPER_BYTES} are needed. {hint}"
         )
     return pepper
 

@@ -2,6 +2,7 @@
 
 import random
 import time
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -44,6 +45,13 @@ class SecretVault:
     def read(self) -> Entries:
         """Return all records. Raises `KeyStoreError`."""
         return decode(self._secret().data)
+
+    def entry(self, name: str) -> bytes:
+        """Return another entry of the Secret, such as the pepper. Raises `KeyStoreError`."""
+        found = (self._secret().data or {}).get(name)
+        if found is None:
+            raise KeyStoreError(f"{origin(self._namespace, self._name)}: no entry {name}")
+        return b64decode(found)
 
     def change(self, act: Callable[[Entries], Change]) -> Change:
         """Apply ``act`` to the records as they are. Raises `KeyStoreError`."""

@@ -109,5 +109,7 @@ def put(kube: KubernetesApi, record: dict[str, Any]) -> None:
         metadata = {**made["metadata"], "creationTimestamp": each["metadata"].get("creationTimestamp")}
         if "generation" in each["metadata"]:
             metadata["generation"] = each["metadata"]["generation"]
+        if each["metadata"]["name"] in record.get("logs", {}):
+            metadata["annotations"] = {"test/log": record["logs"][each["metadata"]["name"]]}
         kept = {**made, "metadata": {key: value for key, value in metadata.items() if value is not None}}
         kube.objects.store.put(kube.kind(each["kind"]), {**kept, "status": each.get("status", {})})

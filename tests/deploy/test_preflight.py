@@ -21,7 +21,11 @@ def operator(tag: str = "v1.7.1", available: str = "True", *args: str) -> Object
     """Return an operator's Deployment."""
     container = {"image": f"registry.example.com/kuberay/operator:{tag}", "args": list(args)}
     return {
-        "metadata": {"name": "kuberay-operator", "namespace": "kuberay"},
+        "metadata": {
+            "name": "kuberay-operator",
+            "namespace": "kuberay",
+            "labels": {"app.kubernetes.io/name": "kuberay-operator"},
+        },
         "spec": {"template": {"spec": {"containers": [container]}}},
         "status": {"conditions": [{"type": "Available", "status": available}]},
     }

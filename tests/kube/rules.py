@@ -93,7 +93,10 @@ def _workload(body: Object) -> Iterator[Cause]:
         yield _wrong("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
     if spec.get("replicas", 1) < 0:
         yield _wrong("spec.replicas", spec["replicas"], "must be greater than or equal to 0")
-    yield from broken_pod(template.get("spec", {}), "spec.template.spec", {"Always"})
+    claims = [{"name": claim["metadata"]["name"]} for claim in spec.get("volumeClaimTemplates") or ()]
+    pod = template.get("spec", {})
+    pod = {**pod, "volumes": [*(pod.get("volumes") or ()), *claims]}
+    yield from broken_pod(pod, "spec.template.spec", {"Always"})
 
 
 def _job(body: Object) -> Iterator[Cause]:
