@@ -74,6 +74,13 @@ def statuses(pod: Object) -> Iterator[tuple[Object, bool]]:
         yield each, False
 
 
+def is_operator(deployment: Object) -> bool:
+    """Whether a Deployment is a KubeRay operator: by its chart's label, or by its image."""
+    images = [str(each.get("image")) for each in containers(at(deployment, "spec", "template", "spec") or {})]
+    known = label(deployment, "app.kubernetes.io/name") == "kuberay-operator"
+    return known or any("kuberay" in image and "operator" in image for image in images)
+
+
 def request(pod_spec: Object, resource: str) -> float:
     """Return how much of a resource a pod's containers ask for together."""
     asked = 0.0

@@ -85,8 +85,8 @@ def _operator(site: Site, _: Wishes) -> Iterator[Finding]:
         yield Finding(
             "error",
             "operator-missing",
-            "the CRDs are there, but no KubeRay operator (a Deployment labelled kuberay-operator)",
-            "Install the KubeRay operator 1.7; if yours is labelled otherwise, pass over this line",
+            "the CRDs are there, but no KubeRay operator is",
+            "Install the KubeRay operator 1.7",
         )
     elif not here:
         yield Finding(

@@ -11,12 +11,11 @@ from deploy.names import (
     COMPONENT_LABEL,
     GROUP_LABEL,
     NODE_TYPE_LABEL,
-    OPERATOR,
     ORIGIN_LABEL,
     PRODUCT_LABEL,
     RELEASE_LABEL,
 )
-from deploy.objects import at, is_true, label, name
+from deploy.objects import at, is_operator, is_true, label, name
 from deploy.reader import Reader, Reads
 
 PREFETCH_LINES = 5
@@ -33,7 +32,7 @@ class Release:
     crd: bool = True
     """Whether the API knows RayServices."""
     operator: bool | None = None
-    """Whether a KubeRay operator is available; None: this account may not look."""
+    """Whether a KubeRay operator is available; None: not looked for, as it has acted, or may not be."""
     ray_service: Object | None = None
     ray_clusters: tuple[Object, ...] = ()
     pods: tuple[Object, ...] = ()
@@ -105,7 +104,7 @@ def read(api: Reads, release: str, now: datetime) -> Release:
         namespace=namespace,
         now=now,
         crd=crd,
-        operator=_operator(reader),
+        operator=_operator(reader) if _behind(ray_service) else None,
         ray_service=ray_service,
         ray_clusters=ray_clusters,
         pods=pods,
@@ -121,10 +120,16 @@ def read(api: Reads, release: str, now: datetime) -> Release:
     )
 
 
+def _behind(ray_service: Object | None) -> bool:
+    """Whether no operator has seen the RayService's present spec."""
+    wanted = at(ray_service, "metadata", "generation")
+    return ray_service is not None and at(ray_service, "status", "observedGeneration") != wanted
+
+
 def _operator(reader: Reader) -> bool | None:
-    """Return whether a KubeRay operator is available in some namespace; None: this account may not look."""
-    found = reader.all("/apis/apps/v1/deployments", labelSelector=OPERATOR)
-    return None if found is None else any(is_true(each, "Available") for each in found)
+    """Return whether an operator is available in some namespace; None: this account may not look."""
+    found = reader.all("/apis/apps/v1/deployments")
+    return None if found is None else any(is_operator(each) and is_true(each, "Available") for each in found)
 
 
 def _prefetch_log(reader: Reader, pods: Iterable[Object]) -> str:

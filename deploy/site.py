@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from deploy import names
 from deploy.api import Api, Object
-from deploy.objects import at, name
+from deploy.objects import at, is_operator, name
 from deploy.reader import Reader
 from deploy.trial import Refusal, Resource, denied, refusals
 from deploy.wishes import Wishes
@@ -58,13 +58,14 @@ def read(api: Api, wishes: Wishes) -> Site:
     missing = namespace is None and not reader.unread
     kinds = sorted({*wishes.kinds, RAY_SERVICE})
     resources = _resources(reader, {version for version, _ in kinds})
+    deployments = reader.all("/apis/apps/v1/deployments")
     running = "status.phase!=Succeeded,status.phase!=Failed"
     return Site(
         namespace=api.namespace,
         version=str(api.get("/version").get("gitVersion") or ""),
         resources=resources,
         ray_service_fields=_ray_service_fields(reader),
-        operators=reader.all("/apis/apps/v1/deployments", labelSelector=names.OPERATOR),
+        operators=None if deployments is None else tuple(filter(is_operator, deployments)),
         nodes=reader.all("/api/v1/nodes"),
         pods=reader.all("/api/v1/pods", fieldSelector=running),
         storage_classes=_storage_classes(reader),

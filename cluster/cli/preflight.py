@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from cluster.cli.cluster_options import ContextOption, KubeconfigOption, NamespaceOption, reached
 from cluster.cli.common import FINDING, USAGE, JsonOption, fail, print_json
@@ -80,7 +80,9 @@ def _show(site: "Site", wishes: "Wishes", found: "tuple[Finding, ...]") -> None:
     tried = f"{len(wishes.objects)} objects tried" if wishes.objects else "no manifests given, nothing tried"
     console.print(f"Kubernetes {site.version}, namespace {site.namespace}; {tried}.", highlight=False)
     if found:
-        table = Table("", "finding", "what", "mend", show_lines=True)
+        table = Table(
+            "", "finding", Column("what", overflow="fold"), Column("mend", overflow="fold"), show_lines=True
+        )
         for each in found:
             colour = COLOURS[each.level]
             table.add_row(

@@ -1,6 +1,7 @@
 """The commands on Kubernetes, as a person or a pipeline runs them, against a real API."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cluster.settings import RateLimits
 from cluster.stores.key_index import KeyIndex
 from deploy import api as client
 from deploy import names as deploy_names
+from tests.deploy import samples
 from tests.deploy.conftest import NAMESPACE
 from tests.deploy.recorded import load, names, now, put
 from tests.deploy.test_preflight import node, operator
@@ -23,6 +25,7 @@ from tests.helm.chart_docs import CHART
 from tests.helm_tools import Tool
 from tests.kube.api import KubernetesApi
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 Run = Callable[..., Any]
 
 
@@ -352,3 +355,18 @@ def test_the_chart_has_these_names(manifests: Path) -> None:
     (service,) = [each for each in made if each["kind"] == "RayService"]
     labels = service["metadata"]["labels"]
     assert labels[deploy_names.RELEASE_LABEL] == "gpt"
+
+
+def test_the_samples_of_the_page_are_what_is_printed() -> None:
+    """``docs/operations.md`` shows what the commands print; ``python -m tests.deploy.samples`` writes it."""
+    assert samples.page() == samples.PAGE.read_text()
+
+
+def test_every_stall_is_on_the_page() -> None:
+    """The page lists the code of each stall that the rules can tell."""
+    source = "".join(path.read_text() for path in (ROOT / "deploy" / "stalls").glob("*.py"))
+    codes = set(re.findall(r'Stall\(\s*"([a-z-]+)"', source))
+    assert len(codes) > 15
+    table = samples.PAGE.read_text().split("| stall |")[1].split("## ")[0]
+    rows = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    assert codes == set(re.findall(r"`([a-z-]+)`", rows))
