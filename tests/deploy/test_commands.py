@@ -135,7 +135,7 @@ def test_wait_ends_at_its_time_limit(run: Run, kube: KubernetesApi, monkeypatch:
     clock = Clock()
     monkeypatch.setattr(status_command, "time", clock)
     put(kube, load("releases/loading"))
-    assert "41 %" in run("status", "-r", "gpt", "--wait", "--timeout", "12", status=1).stdout
+    assert "(41%)" in run("status", "-r", "gpt", "--wait", "--timeout", "12", status=1).stdout
     assert clock.now_s == 12
 
 

@@ -41,7 +41,7 @@ def test_progress_while_weights_are_copied() -> None:
     """The prefetch Job's last line and its percentage are shown; it is not ready, and waiting is right."""
     found = decided("releases/loading")
     weights = next(part for part in found.parts if part.name == "weights")
-    assert (weights.told, weights.percent) == ("copying gpt-oss-120b: 6 of 14 files, 41 %", 41.0)
+    assert (weights.told, weights.percent) == ("gpt-oss-120b: 24.92 of 60.77 GiB (41%), 212 MiB/s", 41.0)
     assert (found.ready, found.settled) == (False, False)
     assert 0.4 < found.progress < 0.6
 
