@@ -139,7 +139,7 @@ def _outdated(release: Release) -> bool:
     wanted = at(release.ray_service, "spec", "rayClusterConfig")
     if running is None or not wanted or release.ray_cluster("pending"):
         return False
-    return _pods_of(running["spec"]) != _pods_of(wanted)
+    return bool(_pods_of(running["spec"]) != _pods_of(wanted))
 
 
 def _pods_of(spec: Object) -> Any:
