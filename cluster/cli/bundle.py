@@ -1,18 +1,24 @@
-"""Commands on the air-gap bundle: ``bundle keygen|load|ready``."""
+"""Commands on the air-gap bundle: ``bundle keygen|create|verify|load|ready``."""
 
+import shlex
+import shutil
+import subprocess
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from cluster.cli.common import FINDING, UNREACHABLE, JsonOption, fail, print_json
 from cluster.serving.checkpoint import CheckpointError, require_checkpoint, require_marked
 
 if TYPE_CHECKING:
     from deploy.bundle.errors import BundleError
-    from deploy.bundle.sources import Source
+    from deploy.bundle.manifest import Manifest
+    from deploy.bundle.registry import Push
 
 app = typer.Typer(
     help="Everything that a site without internet needs, in one signed directory.", no_args_is_help=True
@@ -39,7 +45,60 @@ def keygen(
         typer.echo(f"Keep secret:  {private}\nGive out:     {public}")
         typer.echo(f"Fingerprint:  {signing.fingerprint(signing.read_public(public))}")
     except BundleError as error:
-        fail(str(error))
+        _fail(error)
+
+
+@app.command()
+def create(
+    recipe: Annotated[Path, typer.Argument(help="What the bundle is made of, YAML (docs/airgap.md).")],
+    bundle: Annotated[Path, typer.Argument(help="The directory to make; an unfinished one is gone on with.")],
+    signing_key: Annotated[Path, typer.Option(help="The private ed25519 key, PEM (bundle keygen).")],
+    json: JsonOption = False,
+) -> None:
+    """Make a bundle, where there is internet. Interrupted, the same command goes on where it was."""
+    from deploy.bundle import create as creation  # noqa: PLC0415 - CycloneDX costs a start-up
+    from deploy.bundle import progress, signing  # noqa: PLC0415
+    from deploy.bundle import recipe as recipes  # noqa: PLC0415
+    from deploy.bundle.errors import BundleError  # noqa: PLC0415
+
+    try:
+        key = signing.read_private(signing_key)
+        document = recipes.read(recipe)
+        with progress.for_console(Console(stderr=True)) as shown:
+            manifest = creation.create(
+                document, recipe.parent, bundle, key, now=datetime.now(UTC), progress=shown
+            )
+    except BundleError as error:
+        _fail(error)
+    _tell(bundle, manifest, signing.fingerprint(key.public_key()), json=json)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's directory.")],
+    public_key: PublicKeyOption,
+    json: JsonOption = False,
+) -> None:
+    """Say whether a bundle is what its maker signed: every byte, nothing missing, nothing extra."""
+    from deploy.bundle import progress, seal, signing  # noqa: PLC0415 - cryptography costs a start-up
+    from deploy.bundle.errors import BundleError  # noqa: PLC0415
+
+    try:
+        key = signing.read_public(public_key)
+        with progress.for_console(Console(stderr=True)) as shown:
+            manifest, findings = seal.verify(bundle, key, shown)
+    except BundleError as error:
+        if json:
+            print_json({"ok": False, "findings": [{"path": str(bundle), "problem": str(error), "mend": ""}]})
+            raise typer.Exit(FINDING) from error
+        _fail(error)
+    if findings:
+        if json:
+            listed = [{"path": one.path, "problem": one.problem, "mend": one.mend} for one in findings]
+            print_json({"ok": False, "findings": listed})
+            raise typer.Exit(FINDING)
+        fail("\n".join([f"{bundle}: {len(findings)} finding(s)", *(f"  {one}" for one in findings)]))
+    _tell(bundle, manifest, signing.fingerprint(key), json=json)
 
 
 @app.command()
@@ -47,38 +106,56 @@ def load(
     source: Annotated[
         str, typer.Argument(help="The bundle: a directory, or an http(s) address of the same tree.")
     ],
-    models: Annotated[Path, typer.Option(help="Model directory; each model gets a folder in it.")],
     public_key: PublicKeyOption,
+    models: Annotated[
+        Path | None, typer.Option(help="Model directory to load into; each model gets a folder in it.")
+    ] = None,
     model: ModelOption = None,
+    registry: Annotated[
+        str | None, typer.Option(help="Registry for the images, as global.imageRegistry has it.")
+    ] = None,
+    push: Annotated[
+        bool, typer.Option("--push", help="Run the commands for the registry instead of printing them.")
+    ] = False,
     ca_file: Annotated[
         Path | None, typer.Option(help="Certificates that the address is trusted by, PEM.")
     ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with a bearer token for the address.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Put a bundle's models into the model directory: resumable, checked by hash, instant when done.
+    """Put a bundle's models into a directory, and its images into a registry: checked, instant when done.
 
-    This is what the chart's prefetch Job runs.
+    With --models alone this is what the chart's prefetch Job runs.
     """
     from deploy.bundle import load as loading  # noqa: PLC0415 - cryptography costs a start-up
     from deploy.bundle import progress, signing  # noqa: PLC0415
+    from deploy.bundle import registry as registries  # noqa: PLC0415
     from deploy.bundle.errors import BundleError  # noqa: PLC0415
+    from deploy.bundle.sources import source_at  # noqa: PLC0415
 
+    if models is None and registry is None:
+        raise typer.BadParameter("name --models, --registry, or both")
     try:
         key = signing.read_public(public_key)
-        with progress.for_console(Console(stderr=True)) as shown:
-            done = loading.load(
-                _source(source, ca_file, token_file), models, key, wanted=model or (), progress=shown
-            )
+        origin = source_at(source, ca_file=ca_file, token_file=token_file)
+        done, steps = [], list["Push"]()
+        if registry is not None:
+            steps = registries.pushes(loading.read_manifest(origin, key)[0], Path(source), registry)
+        if models is not None:
+            with progress.for_console(Console(stderr=True)) as shown:
+                done = loading.load(origin, models, key, wanted=model or (), progress=shown)
     except BundleError as error:
         _fail(error)
     if json:
-        print_json(
-            [{"model": one.model, "path": str(one.path), "what": one.what, "bytes": one.size} for one in done]
-        )
-        return
-    for one in done:
-        typer.echo(f"{one.model}: {one.what}, {one.size / 2**30:.2f} GiB in {one.path}")
+        loaded = [
+            {"model": one.model, "path": str(one.path), "what": one.what, "bytes": one.size} for one in done
+        ]
+        images = [{"image": one.image, "command": one.command, "note": one.note} for one in steps]
+        print_json({"models": loaded, "images": images})
+    else:
+        for one in done:
+            typer.echo(f"{one.model}: {one.what}, {one.size / 2**30:.2f} GiB in {one.path}")
+    _push(steps, run=push, quiet=json)
 
 
 @app.command()
@@ -96,9 +173,8 @@ def ready(
         time.sleep(min(2.0, max(0.0, end - time.monotonic())))
     if json:
         print_json({"ready": not problem, "problem": problem})
+        raise typer.Exit(FINDING if problem else 0)
     if problem:
-        if json:
-            raise typer.Exit(FINDING)
         fail(problem)
 
 
@@ -112,17 +188,35 @@ def _problem(folders: list[Path]) -> str:
     return ""
 
 
-def _source(where: str, ca_file: Path | None, token_file: Path | None) -> "Source":
-    from deploy.bundle.errors import SourceError  # noqa: PLC0415
-    from deploy.bundle.sources import DirectorySource, HttpSource  # noqa: PLC0415
+def _push(steps: "list[Push]", *, run: bool, quiet: bool) -> None:
+    """Print the commands that bring images into the registry, or run them."""
+    from deploy.bundle.registry import TOOL  # noqa: PLC0415
 
-    if "://" not in where:
-        return DirectorySource(Path(where))
-    try:
-        headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"} if token_file else {}
-    except OSError as error:
-        raise SourceError(f"{token_file}: {error.strerror}") from error
-    return HttpSource(where, ca_file=ca_file, headers=headers)
+    if run and steps and shutil.which(TOOL) is None:
+        fail(f"{TOOL} is not installed: install it, or run the commands without --push elsewhere")
+    for step in steps:
+        if step.note:
+            Console(stderr=True).print(f"{step.image}: {step.note}", highlight=False, soft_wrap=True)
+        if step.command and run and subprocess.run(step.command, check=False).returncode != 0:
+            fail(f"{step.image}: `{shlex.join(step.command)}` failed: log in to the registry, then again")
+        if step.command and not run and not quiet:
+            typer.echo(shlex.join(step.command))
+
+
+def _tell(bundle: Path, manifest: "Manifest", signer: str, *, json: bool) -> None:
+    parts: dict[str, list[int]] = {}
+    for path, entry in manifest.files.items():
+        folder = "/".join(path.split("/")[: 2 if path.startswith(("models/", "wheels/")) else 1])
+        parts.setdefault(folder, []).append(entry.size)
+    if json:
+        sizes = {part: {"files": len(found), "bytes": sum(found)} for part, found in parts.items()}
+        print_json({"ok": True, "signed_by": signer, "created": manifest.created, "parts": sizes})
+        return
+    table = Table("part", "files", "size")
+    for part, found in parts.items():
+        table.add_row(part, str(len(found)), f"{sum(found) / 2**20:,.1f} MiB")
+    Console().print(table)
+    typer.echo(f"{bundle} is whole.\nProduct {manifest.product}, made {manifest.created}\nSigned by {signer}")
 
 
 def _fail(error: "BundleError") -> NoReturn:

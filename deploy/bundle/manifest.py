@@ -66,6 +66,8 @@ class Image(Strict):
     reference: Reference
     archive: SafePath | None = None
     """Its archive in the bundle; None: the site mirrors it itself."""
+    keeps_digest: bool = True
+    """Whether a push of the archive gives the image the digest of ``reference``."""
     sbom: SafePath | None = None
 
 

@@ -160,6 +160,17 @@ class HttpSource:
             yield response
 
 
+def source_at(where: str, *, ca_file: Path | None = None, token_file: Path | None = None) -> Source:
+    """Return the source at a directory's path or an http(s) address. Raises `SourceError`."""
+    if "://" not in where:
+        return DirectorySource(Path(where))
+    try:
+        headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"} if token_file else {}
+    except OSError as error:
+        raise SourceError(f"{token_file}: {error.strerror}") from error
+    return HttpSource(where, ca_file=ca_file, headers=headers)
+
+
 def _refused(where: str, status: int) -> BundleError:
     if status in (404, 410):
         return MissingError(f"{where}: not there ({status})")

@@ -36,6 +36,7 @@ def copy(
     target: Path,
     *,
     progress: Progress,
+    stat: Stat | None = None,
     expected: Entry | None = None,
     sleep: Sleep = time.sleep,
 ) -> Entry:
@@ -44,7 +45,7 @@ def copy(
     Raises `BundleError`: `SourceError` if the file is not ``expected``, `UnreachableError` after `FAILURES`.
     """
     where = source.where(name)
-    stat = patiently(lambda: source.stat(name), sleep)
+    stat = stat or patiently(lambda: source.stat(name), sleep)
     if expected is not None and stat.size not in (None, expected.size):
         raise SourceError(f"{where}: has {stat.size} bytes, not {expected.size}: copy the bundle again")
     try:

@@ -46,7 +46,7 @@ def test_load_tells_what_it_did(bundle: Path, keys: tuple[Path, Path], tmp_path:
     first = run(*command)
     assert first.exit_code == 0, first.output
     assert f"{MODEL}: loaded" in first.stdout
-    (again,) = json.loads(run(*command, "--json").stdout)
+    (again,) = json.loads(run(*command, "--json").stdout)["models"]
     assert (again["model"], again["what"]) == (MODEL, "already there")
 
 
