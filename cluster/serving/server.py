@@ -14,6 +14,7 @@ from ray.serve.llm.deployment import LLMServer
 from cluster.serving import harmony, last_words, profiles
 from cluster.serving import pool as pools
 from cluster.serving.checkpoint import require_checkpoint, require_vocabulary
+from cluster.serving.gauges import LoadGauges
 from cluster.serving.hidden import honour_include_reasoning
 from cluster.serving.meter import Ledger, SchedulerObserver, metered
 from cluster.serving.middleware import EngineEdge
@@ -46,6 +47,7 @@ class GptOssServer(LLMServer):
         require_checkpoint(Path(self._pool.source))
         harmony.self_test()
         self._ledger = Ledger(int(profiles.engine_flags(self._pool.settings)["max_num_seqs"]))
+        self._gauges = LoadGauges(self._pool.name, serve.get_replica_context().replica_id.unique_id)
         try:
             await super().__init__(llm_config)
         except Exception as error:
@@ -78,7 +80,9 @@ class GptOssServer(LLMServer):
 
     async def record_routing_stats(self) -> dict[str, Any]:
         """Return the replica's load for the routers."""
-        return self._ledger.routing_stats()
+        report = self._ledger.routing_stats()
+        self._gauges.show(report)
+        return report
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Return the replica's load for the autoscaler."""

@@ -8,6 +8,7 @@ from typing import Any
 from ray import serve
 
 from cluster.serving import pool as pools
+from cluster.serving.gauges import LoadGauges
 from cluster.serving.sim import MAX_MODEL_LEN, SimulatedApp, create_app
 
 
@@ -16,10 +17,12 @@ class SimServer:
 
     def __init__(self, pool: pools.Pool) -> None:
         """Read the engine key. Raises `cluster.serving.pool.EngineKeyError`."""
+        replica = serve.get_replica_context().replica_id.unique_id
+        self._gauges = LoadGauges(pool.name, replica)
         self._app: SimulatedApp = create_app(
             pool.settings.sim,
             model=pool.settings.model,
-            replica=serve.get_replica_context().replica_id.unique_id,
+            replica=replica,
             engine_key=pools.read_engine_key(pool.engine_key_file),
             faults=pool.settings.sim.faults,
             max_model_len=pool.settings.max_model_len or MAX_MODEL_LEN,
@@ -31,7 +34,9 @@ class SimServer:
 
     def record_routing_stats(self) -> dict[str, Any]:
         """Return the replica's load for the routers."""
-        return self._app.routing_stats
+        report = self._app.routing_stats
+        self._gauges.show(report)
+        return report
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Return the replica's load for the autoscaler."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from cluster.vocabulary import FILE_NAME
 from deploy.names import COMPONENT_LABEL
-from deploy.objects import at, condition, is_true, label, name, statuses
+from deploy.objects import at, condition, is_true, label, name
 from deploy.release import Release, cluster
 from deploy.stalls.words import (
     Stall,
@@ -20,38 +20,34 @@ _HASH = re.compile(r"sha-?256|checksum|hash|digest", re.IGNORECASE)
 
 
 def prefetch(release: Release) -> Iterator[Stall]:
-    """Tell why the weights are not copied: by the last words of the Job's log."""
+    """Tell why the weights were not copied."""
     for job in release.jobs:
-        failed = is_true(job, "Failed")
-        if label(job, COMPONENT_LABEL) != "prefetch" or not (failed or _ended(release)):
+        if label(job, COMPONENT_LABEL) != "prefetch":
             continue
+        failed = is_true(job, "Failed")
         ends = [words for pod in release.component("prefetch") for words in last_words(pod)]
         told = release.prefetch_log.strip() or (ends[-1] if ends else "")
-        last = str(condition(job, "Failed").get("message") or "it died without a word")
-        if told:
-            last = told.splitlines()[-1].removeprefix("error: ")
-        again = f"then delete Job {name(job)} and run helm upgrade" if failed else "the Job goes on by itself"
+        if not failed and not (ends and at(job, "status", "failed")):
+            continue
+        last = (
+            one_line(told.splitlines()[-1])
+            if told
+            else str(condition(job, "Failed").get("message") or "it died")
+        )
         if _HASH.search(last):
             yield Stall(
                 "hash-mismatch",
-                f"the weights are not what their manifest says: {one_line(last)}",
-                f"Put the right file into the bundle; {again}",
+                f"the weights are not what their manifest says: {last}",
+                f"Copy the named file again, then delete Job {name(job)} and run helm upgrade",
                 True,
             )
         else:
             yield Stall(
                 "prefetch-failed",
-                f"the prefetch of the weights failed: {one_line(last)}",
-                f"Mend what it names; {again}",
+                f"the prefetch of the weights failed: {last}",
+                f"Mend what it names, then delete Job {name(job)} and run helm upgrade",
                 failed,
             )
-
-
-def _ended(release: Release) -> bool:
-    """Whether a prefetch pod has ended with an error, and waits to be tried again."""
-    found = (status for pod in release.component("prefetch") for status, _ in statuses(pod))
-    ends = ((at(status, "lastState", "terminated"), at(status, "state", "waiting")) for status in found)
-    return any(ended and waiting and ended.get("exitCode") for ended, waiting in ends)
 
 
 _VOCABULARY = r"(the Harmony vocabulary \S+ (?:is missing|has SHA-256 \S+)|no vocabulary)"

@@ -30,6 +30,8 @@ def name(cell: str) -> str:
 
 METRICS = {name(row[0]): (row[1], words(row[2])) for row in table(section("Metrics"), "metric")}
 """Type and labels of each metric."""
+PROCESS = words(re.findall(r"^Of the process itself: (.*)$", section("Metrics"), re.MULTILINE)[0])
+"""Metrics of the process, which Prometheus' client library has."""
 OUTCOMES = frozenset(name(row[0]) for row in table(section("Outcomes"), "outcome"))
 USAGE = frozenset(name(row[0]) for row in table(section("Logs"), "key"))
 AUDIT = {
