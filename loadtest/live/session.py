@@ -146,6 +146,8 @@ class Process:
         self._greenlets, self._meter = [], None
         if self._to_master is not None:
             self._to_master.send(last=True)
+            # a worker that has stopped would sleep as long again, deaf to its master; a start sets it anew
+            self._environment.stop_timeout = 0.0
         if self._from_workers is not None:
             self._from_workers.await_last()
         if self.session is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadtest import machine
+from loadtest.bench.servers import free_port
 
 LOCUSTFILE = machine.ROOT / "loadtest" / "locustfile.py"
 
@@ -48,9 +49,16 @@ class Command:
             *("--out", str(self.out)),
             *(part for name, value in given.items() if value is not None for part in (name, str(value))),
             *(part for change in self.changes for part in ("--set", change)),
-            *(("--processes", str(self.processes)) if self.processes > 1 else ()),
+            *self._workers(),
             *self._face(),
         ]
+
+    def _workers(self) -> Sequence[str]:
+        if self.processes == 1:
+            return ()
+        port = str(free_port())  # Locust's own port may be another test's, whose workers would join this one
+        bound = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port)
+        return "--processes", str(self.processes), *bound, "--master-port", port
 
     def _face(self) -> Sequence[str]:
         if self.web is None:
