@@ -1,4 +1,4 @@
-"""The commands ``loadtest run|report|compare``: load a running system, judge it, and compare two runs."""
+"""The commands ``loadtest run|plan|report|compare``: load a running system, judge it, compare two runs."""
 
 import os
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ def run(
     ] = "",
     plan: Annotated[
         Path | None,
-        typer.Option(help="The plan, a YAML file: who asks what, in which shape. Default: built in."),
+        typer.Option(help="The plan, as `loadtest plan` prints it: who asks what, in which shape."),
     ] = None,
     slo: Annotated[
         Path | None,
@@ -109,6 +109,23 @@ def run(
         show(results.load(folder), Console(width=max(Console().width, 140)))
         typer.echo(f"{folder}/report.html")
     raise typer.Exit(status)
+
+
+@app.command()
+def plan(
+    path: Annotated[Path | None, typer.Argument(help="A plan. Default: the built-in one.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a value, as in shape.users=50; repeatable.")
+    ] = None,
+) -> None:
+    """Print a plan with every value and what it means: what `loadtest run --plan` takes."""
+    from loadtest.live import plan as plans  # noqa: PLC0415 - imports that cost time
+    from loadtest.live import plan_text  # noqa: PLC0415
+
+    try:
+        typer.echo(plan_text.text(plans.load(path, changes or ())), nl=False)
+    except plans.PlanError as error:
+        fail(str(error), USAGE)
 
 
 @app.command()

@@ -87,49 +87,65 @@ class Steady(Section):
     """The same number of users all the time."""
 
     kind: Literal["steady"] = "steady"
+    """The shape's name."""
     users: Count = 10
+    """Users all the time."""
     seconds: Seconds = 60.0
+    """Length in seconds."""
 
 
 class Ramp(Section):
     """From few users to many, evenly."""
 
     kind: Literal["ramp"]
+    """The shape's name."""
     first: Count = 1
+    """Users at the start."""
     last: Count = 50
+    """Users at the end."""
     seconds: Seconds = 300.0
+    """Length in seconds."""
 
 
 class Spike(Section):
     """A short burst in the middle of a steady load: what follows should be as good as what came before."""
 
     kind: Literal["spike"]
+    """The shape's name."""
     users: Count = 10
     """Users outside the spike."""
     peak: Count = 50
     """Users in it."""
     before_s: Seconds = 60.0
+    """Seconds before it."""
     spike_s: Seconds = 15.0
+    """Its length in seconds."""
     after_s: Seconds = 60.0
+    """Seconds after it."""
 
 
 class Step(Section):
     """From a load that fits to an overload, and back: refusals should be quick, and what runs, run well."""
 
     kind: Literal["step"]
+    """The shape's name."""
     users: Count = 10
     """Users of a load that fits."""
     times: Annotated[float, Field(gt=1)] = 5.0
     """The overload in multiples of it."""
     before_s: Seconds = 60.0
+    """Seconds before it."""
     overload_s: Seconds = 120.0
+    """Its length in seconds."""
     after_s: Seconds = 60.0
+    """Seconds after it."""
 
 
 class Knee(Section):
     """Raise the load until an objective breaks, then narrow down the highest load that holds them all."""
 
     kind: Literal["knee"]
+    """The shape's name."""
     first: Count = 4
     """Users of the first level."""
     factor: Annotated[float, Field(gt=1)] = 2.0
@@ -146,6 +162,7 @@ class Knee(Section):
     """Requests of each effort that a level needs; it is prolonged up to threefold to get them."""
 
 
+SHAPES = (Steady, Ramp, Spike, Step, Knee)
 Shape = Annotated[Steady | Ramp | Spike | Step | Knee, Field(discriminator="kind")]
 
 

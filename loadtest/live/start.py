@@ -1,6 +1,7 @@
 """Starts Locust with a plan, in a process of its own: gevent patches whatever process loads it."""
 
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -79,6 +80,8 @@ def run(command: Command) -> int:
     with subprocess.Popen(
         command.arguments(), env=command.environment(), stdin=subprocess.DEVNULL
     ) as process:
+        # Kubernetes sends it to this process alone; Locust then ends the test with its report
+        signal.signal(signal.SIGTERM, lambda _number, _frame: process.terminate())
         while True:
             try:
                 return process.wait()

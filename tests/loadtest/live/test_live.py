@@ -280,6 +280,8 @@ def test_the_web_ui_runs_a_test_and_shows_its_report(live: System, tmp_path: Pat
             process.wait(timeout=30)
             log.close()
     assert document(tmp_path / "run")["figures"]
+    with pytest.raises(OSError, match="refused"):  # what was started has ended with what started it
+        _get(web, "/metrics")
 
 
 def _get(web: str, path: str) -> str:
