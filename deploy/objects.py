@@ -55,6 +55,11 @@ def age_s(text: Any, now: datetime) -> float:
     return max(0.0, (now - then).total_seconds()) if then else 0.0
 
 
+def is_quantity(value: Any) -> bool:
+    """Whether a value is a number, or a quantity such as ``64Gi``."""
+    return not isinstance(value, bool) and _QUANTITY.fullmatch(str(value)) is not None
+
+
 def number(quantity: Any) -> float:
     """Return a quantity such as ``64Gi`` or ``500m`` as a number; 0 for what is none."""
     found = _QUANTITY.fullmatch(str(quantity if quantity is not None else ""))

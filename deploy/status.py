@@ -1,5 +1,6 @@
 """The state of a release on one screen: what is up, what is missing, and why. Pure."""
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import yaml
 from deploy import stalls
 from deploy.api import Object
 from deploy.names import COMPONENT_LABEL, GPU, PRODUCT_LABEL
-from deploy.objects import at, condition, is_true, label, name, request
+from deploy.objects import at, condition, is_quantity, is_true, label, name, number, request
 from deploy.release import Release
 from deploy.stalls import Stall
 
@@ -82,6 +83,8 @@ class Status:
     applications: tuple[Application, ...]
     groups: tuple[Group, ...]
     parts: tuple[Part, ...]
+    outdated: bool
+    """Whether Ray's pods are of an older specification, which nothing will replace by itself."""
     stalls: tuple[Stall, ...]
     unread: tuple[str, ...]
 
@@ -122,9 +125,43 @@ def decide(release: Release) -> Status:
         applications=applications,
         groups=tuple(_groups(release)),
         parts=parts,
+        outdated=_outdated(release),
         stalls=stalls.find(release),
         unread=release.unread,
     )
+
+
+def _outdated(release: Release) -> bool:
+    """Compare what the operator compares; an upgrade that is under way is none of it."""
+    running = next(
+        (each for each in release.ray_clusters if name(each) == release.ray_cluster("active")), None
+    )
+    wanted = at(release.ray_service, "spec", "rayClusterConfig")
+    if running is None or not wanted or release.ray_cluster("pending"):
+        return False
+    return bool(_pods_of(running["spec"]) != _pods_of(wanted))
+
+
+def _pods_of(spec: Object) -> Any:
+    """Return a Ray cluster's spec without what never makes new pods: sizes of groups, and tolerations."""
+    kept = copy.deepcopy(spec)
+    groups = kept.get("workerGroupSpecs") or []
+    for group in groups:
+        for key in ("replicas", "minReplicas", "maxReplicas", "scaleStrategy"):
+            group.pop(key, None)
+    for group in (kept.get("headGroupSpec") or {}, *groups):
+        (at(group, "template", "spec") or {}).pop("tolerations", None)
+    return _meant(kept)
+
+
+def _meant(value: Any) -> Any:
+    """Return what a value means: the operator writes ``1`` as ``"1"``, and ``resources: {}`` for nothing."""
+    if isinstance(value, dict):
+        items = {key: _meant(each) for key, each in value.items()}
+        return {key: each for key, each in items.items() if each}
+    if isinstance(value, list):
+        return [_meant(each) for each in value]
+    return number(value) if is_quantity(value) else value
 
 
 def _conditions(service: Object | None, generation: int) -> Iterator[Condition]:

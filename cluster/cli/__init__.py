@@ -6,7 +6,19 @@ so that ``--help`` is instant and the gateway never loads Ray.
 
 import typer
 
-from cluster.cli import admin, config, drain, loadtest, model, plan, preflight, serve, simulate, status
+from cluster.cli import (
+    admin,
+    bundle,
+    config,
+    drain,
+    loadtest,
+    model,
+    plan,
+    preflight,
+    serve,
+    simulate,
+    status,
+)
 
 app = typer.Typer(
     help="Serve gpt-oss-120b and gpt-oss-20b on your own GPUs, routed and limited by reasoning effort.",
@@ -29,6 +41,7 @@ app.add_typer(admin.tenants, name="tenants")
 app.add_typer(admin.keys, name="keys")
 app.add_typer(loadtest.app, name="loadtest")
 app.add_typer(model.app, name="demo-model")
+app.add_typer(bundle.app, name="bundle")
 
 
 def main() -> None:

@@ -94,6 +94,11 @@ def _lines(found: "Status") -> Iterator[str | Table]:
         yield bar
     for stall in found.stalls:
         yield f"[red]stall:[/red] {escape(str(stall))}" + ("" if stall.lasting else " (it may pass)")
+    if found.outdated:
+        yield (
+            "[yellow]Ray's pods are of an older specification:[/yellow] gpt-oss-cluster drain --all replaces "
+            "them (docs/operations.md)"
+        )
     if found.installed:
         yield _service(found)
         yield _applications(found)

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from cluster.gateway.outbox import Outbox
+
 CONNECT_TIMEOUT_S = 5.0
 """Whoever accepts no connection for so long, on the same network, is gone."""
 KEEPALIVE_S = 4.0
@@ -45,8 +47,8 @@ class _Parser(Protocol):
 class Connection(asyncio.Protocol):
     """One connection and the answer on it; ``release`` takes it back once it is whole."""
 
-    def __init__(self, release: "Callable[[Connection], None]") -> None:
-        self._release = release
+    def __init__(self, release: "Callable[[Connection], None]", outbox: Outbox) -> None:
+        self._release, self._outbox = release, outbox
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._waiter: asyncio.Future[None] | None = None
@@ -75,7 +77,7 @@ class Connection(asyncio.Protocol):
         """Send a request and wait for the head of its answer. Raises `ConnectionBroken`."""
         self.headers = {}
         self._headed = self._framed = self._whole = self._reusable = self._between_chunks = False
-        self._transport.write(head + body)
+        self._outbox.write(self._transport, head + body)
         while not self._headed:
             await self._wait()
 
@@ -253,6 +255,7 @@ class Client:
         self._host, self._port = parts.hostname or "", parts.port or (443 if secure else 80)
         self._tls = ssl.create_default_context() if secure else None
         self._idle: list[Connection] = []
+        self._outbox = Outbox()
         self.authority = parts.netloc
         """Value of the ``host`` header."""
 
@@ -275,7 +278,7 @@ class Client:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 _, made = await loop.create_connection(
-                    lambda: Connection(self._idle.append), self._host, self._port, ssl=self._tls
+                    lambda: Connection(self._idle.append, self._outbox), self._host, self._port, ssl=self._tls
                 )
         except (OSError, TimeoutError) as error:
             raise Unreachable(f"{self.authority}: {error}") from error

@@ -15,6 +15,8 @@ from starlette.types import Message, Receive, Scope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from cluster.gateway.outbox import Outbox
+
 if TYPE_CHECKING:
     from cluster.gateway.http_errors import RequestFailed
 
@@ -42,6 +44,7 @@ class Cycle:
         transport: asyncio.Transport,
         flow: FlowControl,
         loop: asyncio.AbstractEventLoop,
+        outbox: Outbox,
         *,
         default_headers: list[tuple[bytes, bytes]],
         expect_100_continue: bool,
@@ -49,6 +52,7 @@ class Cycle:
         on_response: Callable[[], None],
     ) -> None:
         self.scope, self.transport, self._flow, self._loop = scope, transport, flow, loop
+        self._outbox = outbox
         self._default_headers, self._on_response = default_headers, on_response
         self._expected = expect_100_continue
         self.keep_alive = keep_alive
@@ -155,10 +159,18 @@ class Cycle:
             await self._flow.drain()
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """Write a whole response; ``headers`` need no length."""
+        """Write a whole response, with others of this turn of the loop; ``headers`` need no length."""
         self.begin(status, [*headers, (b"content-length", b"%d" % len(body))])
-        self.write(body)
-        self.end()
+        if self.disconnected:
+            return
+        data = self._head if self.scope["method"] == "HEAD" else self._head + body
+        self._head, self.response_complete = b"", True
+        if self.keep_alive:
+            self._outbox.write(self.transport, data)
+        else:  # the connection is closed at once
+            self.transport.write(data)
+        self._tell()
+        self._on_response()
 
     def begin(self, status: int, headers: Headers) -> None:
         """Begin a response; its head goes out with its first part."""

@@ -26,6 +26,7 @@ from uvicorn.server import ServerState
 
 from cluster.gateway.http_cycle import App, Cycle
 from cluster.gateway.http_errors import BadRequest, RequestFailed
+from cluster.gateway.outbox import Outbox
 from cluster.settings import HttpSettings
 
 MAX_HEAD_BYTES = 16 * 1024
@@ -76,12 +77,13 @@ class HardenedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         http: HttpSettings,
+        outbox: Outbox,
         refusing: Refusing,
         last_call: Callable[[], bool],
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
-        self._http, self._refusing, self._last_call = http, refusing, last_call
+        self._http, self._outbox, self._refusing, self._last_call = http, outbox, refusing, last_call
         self._stage = _IDLE
         self._room = MAX_HEAD_BYTES
         """Bytes that the head may still have, or the framing of a body before its next byte."""
@@ -121,6 +123,7 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close once the answer that is due is out."""
+        self._outbox.flush()
         if self._latest is None or self._latest.response_complete:
             self.transport.close()
         else:
@@ -145,6 +148,7 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def retire(self) -> None:
         """Serve nothing beyond what has come: close now, or after the last answer that is due."""
+        self._outbox.flush()
         if not self._finished() and self._latest is not None:
             self._latest.keep_alive = False
         elif self._stage == _IDLE:
@@ -152,6 +156,7 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def expire(self, now_s: float) -> None:
         """Act on a deadline that has passed."""
+        self._outbox.flush()
         if self._deaf or self.transport.is_closing():
             self.transport.abort()
         elif self.flow.read_paused:  # the client waits for us
@@ -271,6 +276,7 @@ class HardenedProtocol(HttpToolsProtocol):
             self.transport,
             self.flow,
             self.loop,
+            self._outbox,
             default_headers=self.server_state.default_headers,
             expect_100_continue=self.expect_100_continue,
             keep_alive=keep_alive and not self._last_call(),

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from cluster.gateway.http_cycle import App
 from cluster.gateway.http_protocol import HardenedProtocol, Refusing
+from cluster.gateway.outbox import Outbox
 from cluster.settings import HttpSettings
 
 TICK_S = 0.1
@@ -34,7 +35,13 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, app: App, http: HttpSettings, refusing: Refusing) -> None:
         self._draining = False
-        protocol = partial(HardenedProtocol, http=http, refusing=refusing, last_call=lambda: self._draining)
+        protocol = partial(
+            HardenedProtocol,
+            http=http,
+            outbox=Outbox(),
+            refusing=refusing,
+            last_call=lambda: self._draining,
+        )
         super().__init__(
             uvicorn.Config(
                 cast(ASGIApp, app),

@@ -8,6 +8,10 @@ from typing import Any
 from cluster import vocabulary
 from cluster.vocabulary import VARIABLE
 
+MARKER = ".complete.json"
+"""In a model's folder: what `gpt-oss-cluster bundle load` put there, with each file's size and SHA-256."""
+LOADING = ".loading-"
+"""Begins the name of the folder, beside a model's own, in which it gathers until it is complete."""
 STOP_TOKENS = {200002, 200012}
 """``<|return|>`` and ``<|call|>``; mirrors from before the second was added break tool calls (vLLM 22519)."""
 
@@ -32,7 +36,9 @@ def require_vocabulary(folder: Path | None) -> None:
 def require_checkpoint(folder: Path) -> None:
     """Raise `CheckpointError` unless ``folder`` holds a complete gpt-oss checkpoint in safetensors."""
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such directory; models.<name>.source names the checkpoint")
+        raise CheckpointError(_absence(folder))
+    if (folder / MARKER).exists():
+        require_marked(folder)
     for name in ("config.json", "generation_config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name}: missing; copy the whole checkpoint")
@@ -44,6 +50,44 @@ def require_checkpoint(folder: Path) -> None:
         )
     for path in _shards(folder):
         _require_whole(path)
+
+
+def read_marker(folder: Path) -> dict[str, Any] | None:
+    """Return what the marker in ``folder`` says; None where there is none, or none that can be read."""
+    try:
+        return _object((folder / MARKER).read_bytes())
+    except OSError:
+        return None
+
+
+def require_marked(folder: Path) -> None:
+    """Raise `CheckpointError` unless ``folder`` has its marker, and all that it lists at the size it had.
+
+    Does not read the files: `bundle load` has compared their hashes.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(_absence(folder))
+    marker = read_marker(folder)
+    files = marker.get("files") if marker else None
+    if not isinstance(files, dict) or not files:
+        raise CheckpointError(
+            f"{folder / MARKER}: missing or damaged: nobody has checked these files; "
+            "run `gpt-oss-cluster bundle load`"
+        )
+    for name, entry in files.items():
+        path = folder / name
+        found = path.stat().st_size if path.is_file() else None
+        if found != entry["size"]:
+            state = "missing" if found is None else f"has {found} bytes, not {entry['size']}"
+            raise CheckpointError(f"{path}: {state}; run `gpt-oss-cluster bundle load` again")
+
+
+def _absence(folder: Path) -> str:
+    if folder.with_name(LOADING + folder.name).is_dir():
+        return (
+            f"{folder}: still being loaded; wait for `gpt-oss-cluster bundle load` (the prefetch Job) to end"
+        )
+    return f"{folder}: no such directory; models.<name>.source names the checkpoint"
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -24,6 +24,7 @@ RULES: tuple[Callable[[Release], Iterator[Stall]], ...] = (
     pods.crashes,
     pods.unscheduled,
     pods.init,
+    operator.cut_off,
     operator.timeout,
     operator.upgrade,
     pods.gateway,

@@ -3,14 +3,17 @@
 import re
 from collections.abc import Iterator
 
-from deploy.objects import age_s, at, condition, is_true, name, span
-from deploy.release import Release
+from deploy.names import NODE_TYPE_LABEL
+from deploy.objects import age_s, at, condition, is_true, label, name, span
+from deploy.release import Release, cluster
 from deploy.stalls.words import (
     OPERATOR_S,
+    PATIENCE_S,
     Stall,
     about,
     events,
     one_line,
+    pod_words,
 )
 
 UPGRADE_S = 1800.0
@@ -96,6 +99,26 @@ def refused_pods(release: Release) -> Iterator[Stall]:
             yield Stall(
                 "pod-refused", f"{maker} may create no pod: {one_line(message)}", "Mend what it names", True
             )
+
+
+def cut_off(release: Release) -> Iterator[Stall]:
+    """Tell that the operator does not get through to a ready Ray head: it says so in its log alone."""
+    for side in ("pending", "active"):
+        ray_cluster = release.ray_cluster(side)
+        for pod in release.pods:
+            if not ray_cluster or cluster(pod) != ray_cluster or label(pod, NODE_TYPE_LABEL) != "head":
+                continue
+            ready_s = age_s(condition(pod, "Ready").get("lastTransitionTime"), release.now)
+            silent = not at(release.ray_service, "status", f"{side}ServiceStatus", "applicationStatuses")
+            if silent and is_true(pod, "Ready") and ready_s > PATIENCE_S:
+                yield Stall(
+                    "operator-cut-off",
+                    f"{pod_words(pod)} has been ready for {span(ready_s)}, and the operator has not told it "
+                    "what to serve",
+                    "Let networkPolicy.operator name the operator's namespace (port 8265); its log says "
+                    "whether that is it, or a Ray token that it does not hold",
+                    True,
+                )
 
 
 def timeout(release: Release) -> Iterator[Stall]:

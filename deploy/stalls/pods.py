@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from deploy.api import Object
-from deploy.names import GPU, PRODUCT_LABEL
-from deploy.objects import age_s, at, condition, containers, is_true, name, request, span, statuses
+from deploy.names import COMPONENT_LABEL, GPU, PRODUCT_LABEL
+from deploy.objects import age_s, at, condition, containers, is_true, label, name, request, span, statuses
 from deploy.release import Release, cluster
 from deploy.stalls.words import (
     OPERATOR_S,
@@ -23,6 +23,8 @@ from deploy.stalls.words import (
     scheduler_words,
 )
 
+WEIGHTS = "weights"
+"""The chart's init container that waits for the marker beside the weights."""
 INIT_S = 600.0
 """Seconds that an init container may take: it waits for the head, or checks 60 GB of weights."""
 
@@ -131,8 +133,10 @@ def memory(release: Release) -> Iterator[Stall]:
 
 
 def crashes(release: Release) -> Iterator[Stall]:
-    """Tell which containers end again and again."""
+    """Tell which containers end again and again; the prefetch has a line of its own."""
     for pod in release.pods:
+        if label(pod, COMPONENT_LABEL) == "prefetch":
+            continue
         for status, _ in statuses(pod):
             if at(status, "state", "waiting", "reason") != "CrashLoopBackOff":
                 continue
@@ -198,16 +202,33 @@ def init(release: Release) -> Iterator[Stall]:
             since = at(status, "state", "running", "startedAt")
             if not is_init or not since or age_s(since, release.now) < INIT_S:
                 continue
-            container, aged = str(status.get("name")), span(age_s(since, release.now))
-            if container == "wait-gcs-ready":
-                what = f"{pod_words(pod)} has waited {aged} for the Ray head"
-                mend = "See whether the head is ready, and whether NetworkPolicies let workers reach it"
-            elif any(at(job, "status", "active") for job in release.jobs):
-                continue  # it waits for the weights, which are being copied
-            else:
-                what = f"{pod_words(pod)} has been in init container {container} for {aged}"
-                mend = f"kubectl logs -n {release.namespace} {name(pod)} -c {container}"
-            yield Stall("init-stuck", what, mend, True)
+            yield from _initializing(release, pod, str(status.get("name")), span(age_s(since, release.now)))
+
+
+def _initializing(release: Release, pod: Object, container: str, aged: str) -> Iterator[Stall]:
+    if container == "wait-gcs-ready":
+        yield Stall(
+            "init-stuck",
+            f"{pod_words(pod)} has waited {aged} for the Ray head",
+            "See whether the head is ready, and whether NetworkPolicies let workers reach it",
+            True,
+        )
+    elif any(at(job, "status", "active") for job in release.jobs):
+        return  # it waits for the weights, which are being copied
+    elif container == WEIGHTS:
+        yield Stall(
+            "weights-missing",
+            f"{pod_words(pod)} has waited {aged} for weights that nobody brings",
+            "Set prefetch.url to a bundle, or fill the volume: gpt-oss-cluster bundle load",
+            True,
+        )
+    else:
+        yield Stall(
+            "init-stuck",
+            f"{pod_words(pod)} has been in init container {container} for {aged}",
+            f"kubectl logs -n {release.namespace} {name(pod)} -c {container}",
+            True,
+        )
 
 
 def gateway(release: Release) -> Iterator[Stall]:

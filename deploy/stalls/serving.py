@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from cluster.vocabulary import FILE_NAME
 from deploy.names import COMPONENT_LABEL
-from deploy.objects import at, condition, is_true, label, name
+from deploy.objects import at, condition, is_true, label, name, statuses
 from deploy.release import Release, cluster
 from deploy.stalls.words import (
     Stall,
@@ -20,34 +20,38 @@ _HASH = re.compile(r"sha-?256|checksum|hash|digest", re.IGNORECASE)
 
 
 def prefetch(release: Release) -> Iterator[Stall]:
-    """Tell why the weights were not copied."""
+    """Tell why the weights are not copied: by the last words of the Job's log."""
     for job in release.jobs:
-        if label(job, COMPONENT_LABEL) != "prefetch":
-            continue
         failed = is_true(job, "Failed")
+        if label(job, COMPONENT_LABEL) != "prefetch" or not (failed or _ended(release)):
+            continue
         ends = [words for pod in release.component("prefetch") for words in last_words(pod)]
         told = release.prefetch_log.strip() or (ends[-1] if ends else "")
-        if not failed and not (ends and at(job, "status", "failed")):
-            continue
-        last = (
-            one_line(told.splitlines()[-1])
-            if told
-            else str(condition(job, "Failed").get("message") or "it died")
-        )
+        last = str(condition(job, "Failed").get("message") or "it died without a word")
+        if told:
+            last = told.splitlines()[-1].removeprefix("error: ")
+        again = f"then delete Job {name(job)} and run helm upgrade" if failed else "the Job goes on by itself"
         if _HASH.search(last):
             yield Stall(
                 "hash-mismatch",
-                f"the weights are not what their manifest says: {last}",
-                f"Copy the named file again, then delete Job {name(job)} and run helm upgrade",
+                f"the weights are not what their manifest says: {one_line(last)}",
+                f"Put the right file into the bundle; {again}",
                 True,
             )
         else:
             yield Stall(
                 "prefetch-failed",
-                f"the prefetch of the weights failed: {last}",
-                f"Mend what it names, then delete Job {name(job)} and run helm upgrade",
+                f"the prefetch of the weights failed: {one_line(last)}",
+                f"Mend what it names; {again}",
                 failed,
             )
+
+
+def _ended(release: Release) -> bool:
+    """Whether a prefetch pod has ended with an error, and waits to be tried again."""
+    found = (status for pod in release.component("prefetch") for status, _ in statuses(pod))
+    ends = ((at(status, "lastState", "terminated"), at(status, "state", "waiting")) for status in found)
+    return any(ended and waiting and ended.get("exitCode") for ended, waiting in ends)
 
 
 _VOCABULARY = r"(the Harmony vocabulary \S+ (?:is missing|has SHA-256 \S+)|no vocabulary)"

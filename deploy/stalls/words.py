@@ -43,17 +43,21 @@ def events(release: Release, reasons: set[str] | None, about: Object | None = No
     found = []
     for event in release.events:
         subject = str(at(event, "involvedObject", "name"))
-        mine = subject == name(about) if about else subject.startswith(release.fullname)
-        told = (
-            event.get("lastTimestamp") or event.get("eventTime") or at(event, "metadata", "creationTimestamp")
-        )
-        if (
-            mine
-            and (reasons is None or event.get("reason") in reasons)
-            and age_s(told, release.now) <= EVENT_S
-        ):
+        mine = subject == name(about) if about else _ours(release, subject)
+        made = at(event, "metadata", "creationTimestamp")
+        told = event.get("lastTimestamp") or event.get("eventTime") or made
+        wanted = reasons is None or event.get("reason") in reasons
+        if mine and wanted and age_s(told, release.now) <= EVENT_S:
             found.append((moment(told), event))
     return [event for _, event in sorted(found, key=lambda pair: str(pair[0]))]
+
+
+def _ours(release: Release, subject: str) -> bool:
+    """Whether a name is that of one of the release's objects, or of a ReplicaSet of its Deployments."""
+    owners = (*release.ray_clusters, *release.deployments, *release.stateful_sets, *release.jobs)
+    if subject in {release.fullname, *map(name, owners)}:
+        return True
+    return any(subject.startswith(f"{name(each)}-") for each in release.deployments)
 
 
 def about(event: Object) -> str:

@@ -135,7 +135,7 @@ def test_wait_ends_at_its_time_limit(run: Run, kube: KubernetesApi, monkeypatch:
     clock = Clock()
     monkeypatch.setattr(status_command, "time", clock)
     put(kube, load("releases/loading"))
-    assert "41 %" in run("status", "-r", "gpt", "--wait", "--timeout", "12", status=1).stdout
+    assert "(41%)" in run("status", "-r", "gpt", "--wait", "--timeout", "12", status=1).stdout
     assert clock.now_s == 12
 
 
@@ -273,6 +273,26 @@ def test_drain_tells_an_outage(run: Run, kube: KubernetesApi) -> None:
     assert "Out meanwhile: gpt-oss-120b." in told
     found = json.loads(run("drain", "--all", "-r", "gpt", "--dry-run", "--json").stdout)
     assert (found["kind"], found["outage"]) == ("rebuild", ["gpt-oss-120b"])
+
+
+def test_drain_does_what_it_said(run: Run, kube: KubernetesApi) -> None:
+    """With ``--yes`` the workers of a cordoned node go, one by one, and each step is told."""
+    record = load("releases/ready")
+    for each in record["objects"]:
+        if each["metadata"]["name"] == "gpu-1":
+            each["spec"] = {"unschedulable": True}
+    put(kube, record)
+    result = run("drain", "--node", "gpu-1", "-r", "gpt", "--yes")
+    assert "The node is cordoned" in result.stdout
+    assert not [name for name in kube.names("Pod", NAMESPACE) if "-worker-" in name]
+    told = [line.split(" ", 1)[1] for line in result.stderr.splitlines()]
+    assert [line.split("worker-")[-1] for line in told] == [
+        "7hd2k ends its streams",
+        "7hd2k is done",
+        "q9x5m ends its streams",
+        "q9x5m is done",
+        "done",
+    ]
 
 
 USAGE = [

@@ -41,7 +41,7 @@ def test_progress_while_weights_are_copied() -> None:
     """The prefetch Job's last line and its percentage are shown; it is not ready, and waiting is right."""
     found = decided("releases/loading")
     weights = next(part for part in found.parts if part.name == "weights")
-    assert (weights.told, weights.percent) == ("copying gpt-oss-120b: 6 of 14 files, 41 %", 41.0)
+    assert (weights.told, weights.percent) == ("gpt-oss-120b: 24.92 of 60.77 GiB (41%), 212 MiB/s", 41.0)
     assert (found.ready, found.settled) == (False, False)
     assert 0.4 < found.progress < 0.6
 
@@ -106,3 +106,50 @@ def test_a_pending_cluster_has_its_own_lines() -> None:
     found = decided("stalls/upgrade-stuck")
     assert [(each.side, each.ready) for each in found.groups] == [("active", 2), ("pending", 0)]
     assert (found.settled, found.stalls[0].code) == (True, "upgrade-stuck")
+
+
+OUTDATING: list[Any] = [
+    pytest.param("spec__rayClusterConfig__rayVersion", "2.61.0", True, id="another version of Ray"),
+    pytest.param(
+        "spec__rayClusterConfig__workerGroupSpecs__0__template__spec__containers__0__image",
+        "other",
+        True,
+        id="another engine image",
+    ),
+    pytest.param("spec__rayClusterConfig__workerGroupSpecs__0__replicas", 3, False, id="another size"),
+    pytest.param(
+        "spec__rayClusterConfig__workerGroupSpecs__0__template__spec__tolerations",
+        [],
+        False,
+        id="tolerations",
+    ),
+    pytest.param("spec__serveConfigV2", "applications: [{name: gpt-oss-120b}]", False, id="what is served"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "outdated"), OUTDATING)
+def test_pods_of_an_older_specification(path: str, value: Any, outdated: bool) -> None:
+    """What takes new pods is told until they are there; what changes in place, or never, is not."""
+    assert changed(**{path: value}).outdated is outdated
+
+
+def test_the_operators_spelling_is_no_change() -> None:
+    """The operator writes numbers as text and empty objects for nothing; that takes no new pods."""
+    found = release("releases/ready")
+    (running,) = found.ray_clusters
+    (worker,) = running["spec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"]
+    worker["resources"]["limits"] = {"nvidia.com/gpu": 1, "memory": "98304Mi"}
+    running["spec"]["headGroupSpec"]["template"]["metadata"] = {"creationTimestamp": None}
+    running["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["resources"] = {}
+    running["spec"]["workerGroupSpecs"][0]["scaleStrategy"] = {"workersToDelete": ["x"]}
+    assert not status.decide(found).outdated
+    worker["resources"]["limits"]["memory"] = "97Gi"
+    assert status.decide(found).outdated
+
+
+def test_events_of_another_release_tell_nothing() -> None:
+    """A release whose name begins like this one's has stalls of its own."""
+    found = release("stalls/quota")
+    for event in found.events:
+        event["involvedObject"]["name"] = "gpt-gpt-oss-cluster-2-x7k2p"
+    assert status.decide(found).stalls == ()

@@ -12,6 +12,7 @@ from cluster.core.limits import Ask, Limits, Reservation
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.http_cycle import Cycle
 from cluster.gateway.http_errors import ClientGone
+from cluster.gateway.outbox import Outbox
 from cluster.gateway.stream import Owned
 from tests.gateway.conftest import Ledger, World, Worlds, chat_body
 from tests.gateway.upstream import (
@@ -125,6 +126,7 @@ def _cycle() -> Cycle:
         transport,
         FlowControl(transport),
         asyncio.get_running_loop(),
+        Outbox(),
         default_headers=[],
         expect_100_continue=False,
         keep_alive=True,
