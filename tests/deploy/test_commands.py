@@ -17,14 +17,15 @@ from cluster.settings import RateLimits
 from cluster.stores.key_index import KeyIndex
 from deploy import api as client
 from deploy import names as deploy_names
+from tests.conftest import fetched
 from tests.deploy import samples
 from tests.deploy.conftest import NAMESPACE
 from tests.deploy.recorded import load, names, now, put
 from tests.deploy.test_preflight import node, operator
 from tests.helm.chart_docs import CHART
-from tests.helm_tools import Tool
 from tests.kube.api import KubernetesApi
 
+SITE = CHART / "examples" / "h100-site.yaml"
 ROOT = Path(__file__).resolve().parent.parent.parent
 Run = Callable[..., Any]
 
@@ -165,12 +166,8 @@ def test_no_kubeconfig(command: list[str], tmp_path: Path) -> None:
 @pytest.fixture
 def manifests(tmp_path: Path) -> Path:
     """Return what real helm makes of the chart for the example site."""
-    from tests.conftest import fetched  # noqa: PLC0415 - it skips where helm is missing
-
-    helm: Tool = fetched("helm-4", tmp_path)
-    site = CHART / "examples" / "h100-site.yaml"
-    api = ["--api-versions", "ray.io/v1/RayService"]
-    done = helm("template", "gpt", str(CHART), "--namespace", NAMESPACE, "--values", str(site), *api)
+    options = ["--namespace", NAMESPACE, "--values", str(SITE)]
+    done = fetched("helm-4", tmp_path)("template", "gpt", str(CHART), *options)
     path = tmp_path / "manifests.yaml"
     path.write_text(done.stdout)
     return path
@@ -342,6 +339,20 @@ def test_keys_of_a_release(run: Run, kube: KubernetesApi) -> None:
     entries = KubernetesEntries(kube.data(NAMESPACE, "gpt-gpt-oss-cluster-keys"))
     assert entries.caller(made["key"], b"p" * 40) == "search"
     assert entries.caller(made["key"], b"q" * 40) is None
+
+
+def test_the_notes_of_the_chart_work(run: Run, kube: KubernetesApi, tmp_path: Path, manifests: Path) -> None:
+    """The commands that helm prints after an install create a tenant and a key in the Secrets it made."""
+    helm = fetched("helm-4", tmp_path)
+    options = ["--namespace", NAMESPACE, "--values", str(SITE), "--dry-run=client"]
+    notes = helm("install", "gpt", str(CHART), *options).stdout.split("NOTES:")[1]
+    for each in yaml.safe_load_all(manifests.read_text()):
+        if each and each["kind"] == "Secret":
+            kube.add(each)
+    commands = re.findall(r"^ +gpt-oss-cluster ((?:tenants|keys) .*)$", notes, re.MULTILINE)
+    assert len(commands) == 2
+    printed = [run(*command.split()).stdout for command in commands]
+    assert printed[-1].startswith("gos_live_")
 
 
 def test_a_release_without_a_pepper(run: Run, kube: KubernetesApi) -> None:
