@@ -57,6 +57,16 @@ def test_an_upgrade_is_given_gpus() -> None:
     assert drain.shrink(found, "h100", 0).outage == ("gpt-oss-120b",)
 
 
+def test_what_does_not_serve_is_given_first() -> None:
+    """A worker that is not ready goes before one that serves, and costs nothing."""
+    found = release("stalls/upgrade-stuck")
+    (idle,) = [pod for pod in found.pods if pod["metadata"]["name"] == SECOND]
+    for each in idle["status"]["conditions"]:
+        each["status"] = "False"
+    plan = drain.shrink(found, "h100", 1)
+    assert (plan.workers, plan.losses[0].percent) == ((SECOND,), 0)
+
+
 def test_building_anew_takes_everything() -> None:
     """All workers of all groups go, and every pool is out."""
     plan = drain.rebuild(ready())
