@@ -173,6 +173,18 @@ def test_groups_share_the_gpus() -> None:
     assert ["group more" in each.what and "room for 0" in each.what for each in short] == [True]
 
 
+def test_a_node_must_be_large_enough() -> None:
+    """A node with the GPUs and without the memory that a worker asks for takes none."""
+    wishes = parse(
+        PREPARED.replace("limits: {nvidia.com/gpu: 1}", "limits: {nvidia.com/gpu: 1, memory: 1Ti}")
+    )
+    assert [each.code for each in found(wishes)] == ["gpu-missing"]
+    small = parse(
+        PREPARED.replace("limits: {nvidia.com/gpu: 1}", "limits: {nvidia.com/gpu: 1, memory: 64Gi}")
+    )
+    assert found(small) == []
+
+
 def test_errors_come_first() -> None:
     """Errors stand before warnings, and these before what could not be looked at."""
     levels = [each.level for each in found(labels={}, unread=("x",), denied=("y",))]

@@ -57,3 +57,21 @@ def test_an_operator_has_a_minute() -> None:
     assert [
         each.code for each in stalls.find(replace(young, operator=None, now=young.now + timedelta(hours=1)))
     ]
+
+
+def test_what_has_recovered_tells_nothing() -> None:
+    """A container that died of its memory, or of a token, and is ready again, is no stall."""
+    found = release("releases/ready")
+    worker = found.workers(found.ray_cluster("active"))[0]
+    (status,) = worker["status"]["containerStatuses"]
+    words = "Token authentication is enabled but the authentication token is invalid or incorrect."
+    ended = {"exitCode": 137, "reason": "OOMKilled", "message": words}
+    status["lastState"] = {"terminated": ended}
+    assert stalls.find(found) == ()
+    status["ready"] = False
+    assert [each.code for each in stalls.find(found)] == ["out-of-memory", "ray-token"]
+
+
+def test_an_operator_has_five_minutes_to_submit() -> None:
+    """A head that has just become ready has been told nothing yet, and that is no stall."""
+    assert stalls.find(later("operator-cut-off", -15)) == ()
