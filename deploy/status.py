@@ -90,8 +90,8 @@ class Status:
 
     @property
     def settled(self) -> bool:
-        """Whether waiting changes nothing: it is ready, or stalls in a way that does not mend itself."""
-        return self.ready or any(stall.lasting for stall in self.stalls)
+        """Whether waiting changes nothing: it is ready, not there, or stalls and does not mend itself."""
+        return self.ready or not self.installed or any(stall.lasting for stall in self.stalls)
 
     @property
     def progress(self) -> float:

@@ -78,8 +78,9 @@ def test_status_of_a_ready_release(run: Run, kube: KubernetesApi) -> None:
 
 
 def test_status_of_nothing(run: Run) -> None:
-    """A release that is not there is a finding."""
-    assert "Release x in namespace ai: not installed." in run("status", "-r", "x", status=1).stdout
+    """A release that is not there is a finding, and nothing to wait for."""
+    told = run("status", "-r", "x", "--wait", status=1).stdout
+    assert "Release x in namespace ai: not installed." in told
 
 
 def test_status_names_another_namespace(run: Run, kube: KubernetesApi) -> None:
