@@ -41,9 +41,10 @@ faults-full: setup  ## The same 20 and 60 times each: for a night.
 	@$(PYTHON) tests/system_packages.py redis-server
 	@$(BIN)/python -m tests.faults --full $(OPTIONS)
 
-packages:  ## Install the programs that tests need, where this user may: Redis, helm, kubectl, promtool.
+packages:  ## Install the programs that tests need, where this user may: Redis, helm, kubectl, checkov, promtool.
 	@$(PYTHON) tests/system_packages.py
 	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) tests/helm_tools.py
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) tests/helm/checkov.py
 	@$(PYTHON) tests/promtool.py
 
 # uv resolves, pip installs: uv writes hashes for every platform, pip also takes wheels from a local disk.

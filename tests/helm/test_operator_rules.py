@@ -37,9 +37,10 @@ def worker(service: Object) -> Object:
     return group
 
 
-def variable(group: Object, name: str) -> None:
-    """Give a group's pods a variable."""
+def variable(group: Object, name: str) -> Object:
+    """Give a group's pods a variable; return the group."""
     group["template"]["spec"]["containers"][0]["env"].append({"name": name, "value": "1"})
+    return group
 
 
 INCREMENTAL = {
