@@ -1,6 +1,6 @@
 """Whether the GPUs that pods want are there, and free. Pure."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,13 +52,25 @@ def used(pods: Iterable[Object]) -> Counter[str]:
     return held
 
 
-def stock(nodes: Iterable[Object]) -> list[tuple[str, int]]:
-    """Return how many GPUs of each product there are."""
-    found: dict[str, int] = defaultdict(int)
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """The GPUs of one product."""
+
+    product: str
+    total: int
+    free: int
+
+
+def stock(nodes: Iterable[Object], pods: Iterable[Object]) -> list[Stock]:
+    """Return how many GPUs of each product there are, and how many no pod holds."""
+    held = used(pods)
+    total, taken = Counter[str](), Counter[str]()
     for node in nodes:
         if count := int(number(at(node, "status", "allocatable", GPU))):
-            found[label(node, PRODUCT_LABEL) or "a product that no label tells"] += count
-    return sorted(found.items())
+            product = label(node, PRODUCT_LABEL) or "of no labelled product"
+            total[product] += count
+            taken[product] += held[name(node)]
+    return [Stock(product, count, count - taken[product]) for product, count in sorted(total.items())]
 
 
 def _place(wish: PodWish, nodes: Iterable[str], room: dict[str, int]) -> int:

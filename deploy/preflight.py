@@ -103,7 +103,7 @@ def _operator(site: Site, _: Wishes) -> Iterator[Finding]:
             f"kubectl describe deployment -n {at(here[0], 'metadata', 'namespace')} {name(here[0])}",
         )
     for each in here:
-        version = _minor(_operator_image(each).rsplit(":", 1)[-1])
+        version = _minor(_operator_version(each))
         if version and version < OLDEST_OPERATOR:
             yield Finding(
                 "error",
@@ -147,7 +147,9 @@ def _gpus(site: Site, wishes: Wishes) -> Iterator[Finding]:
         where = short.selector.get(PRODUCT_LABEL) or "any product"
         wanted = f"{short.owner} wants {short.wanted} pods with {short.gpus_each} GPU each of {where}"
         if short.possible < short.wanted:
-            there = ", ".join(f"{count} x {product}" for product, count in gpus.stock(site.nodes)) or "none"
+            there = (
+                ", ".join(f"{each.total} x {each.product}" for each in gpus.stock(site.nodes, ())) or "none"
+            )
             yield Finding(
                 "error",
                 "gpu-missing",
@@ -269,14 +271,22 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def operator_versions(site: Site) -> list[str]:
+    """Return the versions of the KubeRay operators that watch the namespace, by their images' tags."""
+    here = [each for each in site.operators or () if _watches(each, site.namespace)]
+    return sorted({_operator_version(each) for each in here})
+
+
 def _minor(version: str) -> tuple[int, int] | None:
     found = _VERSION.match(version)
     return (int(found[1]), int(found[2])) if found else None
 
 
-def _operator_image(deployment: Object) -> str:
+def _operator_version(deployment: Object) -> str:
+    """Return an operator's image tag, as its releases are named; empty where there is a digest alone."""
     spec = at(deployment, "spec", "template", "spec") or {}
-    return str(next(iter(containers(spec)), {}).get("image") or "")
+    image = str(next(iter(containers(spec)), {}).get("image") or "")
+    return image.partition("@")[0].rpartition("/")[2].partition(":")[2]
 
 
 def _watches(deployment: Object, namespace: str) -> bool:

@@ -14,6 +14,7 @@ from cluster.cli.cluster_options import ContextOption, KubeconfigOption, Namespa
 from cluster.cli.common import FINDING, USAGE, JsonOption, fail, print_json
 
 if TYPE_CHECKING:
+    from deploy.gpus import Stock
     from deploy.preflight import Finding
     from deploy.site import Site
     from deploy.wishes import Wishes
@@ -33,9 +34,8 @@ def preflight(
 ) -> None:
     """Look at a cluster before an install: what is missing, what the API would refuse, and what to do.
 
-    With --manifests it looks for what these objects need, and tries each on the server (dryRun=All), and
-    Ray's pods; nothing is written. Exit status 1 for errors; warnings and what could not be looked at
-    leave it 0.
+    With --manifests it looks for what these objects need, and has the server try each, Ray's pods too
+    (dryRun=All); nothing is written. Exit status 1 for errors; for less it is 0.
     """
     from deploy import preflight as checks  # noqa: PLC0415 - imports that cost time
     from deploy import site as sites  # noqa: PLC0415
@@ -56,6 +56,8 @@ def preflight(
             {
                 "ok": ok,
                 "kubernetes": site.version,
+                "kuberay": checks.operator_versions(site),
+                "gpus": [asdict(each) for each in _gpus(site)],
                 "namespace": site.namespace,
                 "objects": len(wishes.objects),
                 "findings": [asdict(finding) for finding in found],
@@ -76,9 +78,14 @@ def _text(manifests: Path) -> str:
 
 
 def _show(site: "Site", wishes: "Wishes", found: "tuple[Finding, ...]") -> None:
+    from deploy.preflight import operator_versions  # noqa: PLC0415 - an import that costs time
+
     console = Console()
     tried = f"{len(wishes.objects)} objects tried" if wishes.objects else "no manifests given, nothing tried"
-    console.print(f"Kubernetes {site.version}, namespace {site.namespace}; {tried}.", highlight=False)
+    kuberay = ", ".join(operator_versions(site)) or "not found"
+    gpus = ", ".join(f"{each.total} x {each.product} ({each.free} free)" for each in _gpus(site)) or "none"
+    console.print(f"Kubernetes {site.version}, KubeRay {kuberay}. GPUs: {gpus}.", highlight=False)
+    console.print(f"Namespace {site.namespace}; {tried}.", highlight=False)
     if found:
         table = Table(
             "", "finding", Column("what", overflow="fold"), Column("mend", overflow="fold"), show_lines=True
@@ -91,3 +98,9 @@ def _show(site: "Site", wishes: "Wishes", found: "tuple[Finding, ...]") -> None:
         console.print(table)
     else:
         console.print("[green]Ready for an install.[/green]")
+
+
+def _gpus(site: "Site") -> "list[Stock]":
+    from deploy.gpus import stock  # noqa: PLC0415 - an import that costs time
+
+    return stock(site.nodes or (), site.pods or ())

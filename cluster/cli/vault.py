@@ -36,7 +36,8 @@ class Place:
         typer.Option("--release", "-r", help="Helm release, whose Secrets hold them and the pepper."),
     ] = None
     namespace: Annotated[
-        str | None, typer.Option(help="Its namespace; by default the pod's or the context's.")
+        str | None,
+        typer.Option("--namespace", "-n", help="Its namespace; by default the pod's or context's."),
     ] = None
     kubeconfig: Annotated[
         Path | None, typer.Option(help="Kubeconfig; by default the pod's account, else what kubectl uses.")

@@ -21,7 +21,7 @@ from tests.conftest import fetched
 from tests.deploy import samples
 from tests.deploy.conftest import NAMESPACE
 from tests.deploy.recorded import load, names, now, put
-from tests.deploy.test_preflight import node, operator
+from tests.deploy.test_preflight import H100, node, operator
 from tests.helm.chart_docs import CHART
 from tests.kube.api import KubernetesApi
 
@@ -218,6 +218,7 @@ def test_preflight_of_a_prepared_cluster(run: Run, kube: KubernetesApi, manifest
     version = kube.version
     told = run("preflight", "--manifests", "-", text=manifests.read_text()).stdout
     assert "Ready for an install." in told
+    assert f"Kubernetes v1.37.0, KubeRay v1.7.1. GPUs: 16 x {H100} (16 free)." in told
     assert kube.version == version
     tried = [verb for verb, _, query in kube.requests if query.get("dryRun") == "All"]
     assert {"patch", "create"} <= set(tried)
@@ -335,8 +336,10 @@ def test_keys_of_a_release(run: Run, kube: KubernetesApi) -> None:
     """``--release`` finds the chart's Secrets: no name to remember, and no pepper to copy out."""
     kube.put(NAMESPACE, "gpt-gpt-oss-cluster-keys", {})
     kube.put(NAMESPACE, "gpt-gpt-oss-cluster-secrets", {"pepper": b"p" * 40, "engine-key": b"e"})
-    run("tenants", "set", "search", "--release", "gpt")
-    made = json.loads(run("keys", "create", "search", "--release", "gpt", "--json").stdout)
+    page = samples.PAGE.read_text().split("## Tenants and keys")[1]
+    tenant, key = re.findall(r"^gpt-oss-cluster (.*)$", page, re.MULTILINE)
+    run(*tenant.split())
+    made = json.loads(run(*key.split(), "--json").stdout)
     entries = KubernetesEntries(kube.data(NAMESPACE, "gpt-gpt-oss-cluster-keys"))
     assert entries.caller(made["key"], b"p" * 40) == "search"
     assert entries.caller(made["key"], b"q" * 40) is None

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from deploy import preflight
+from deploy import gpus, preflight
 from deploy.api import Object
+from deploy.gpus import Stock
 from deploy.preflight import Finding
 from deploy.site import RAY_SERVICE, Site
 from deploy.trial import Refusal, Resource
@@ -163,6 +164,29 @@ def test_the_release_itself_takes_no_gpu() -> None:
     assert found(pods=(own,)) == []
     other = holder("gpu-1", 4, **{"ray.io/cluster": "rays-x7k2p"})
     assert [each.code for each in found(pods=(other,))] == ["gpu-taken"]
+
+
+def test_the_stock_of_gpus() -> None:
+    """GPUs are counted by product, less those that pods hold on these nodes."""
+    nodes = [node("a", 8), node("b", 8), node("c", 4, "NVIDIA-L4"), node("d", 0)]
+    held = [holder("a", 3), holder("c", 1), holder("elsewhere", 2)]
+    assert gpus.stock(nodes, held) == [Stock(H100, 16, 13), Stock("NVIDIA-L4", 4, 3)]
+
+
+VERSIONS = [
+    ("registry.example.com:5000/kuberay/operator:v1.7.1", ["v1.7.1"]),
+    ("registry.example.com/kuberay/operator:v1.7.1@sha256:" + "a" * 64, ["v1.7.1"]),
+    ("registry.example.com:5000/kuberay/operator@sha256:" + "1" * 64, [""]),
+]
+
+
+@pytest.mark.parametrize(("image", "versions"), VERSIONS, ids=["tag", "tag and digest", "digest"])
+def test_the_version_of_an_operator(image: str, versions: list[str]) -> None:
+    """A tag names the version, whatever the registry's port; a digest alone does not, and is no finding."""
+    named = operator()
+    named["spec"]["template"]["spec"]["containers"][0]["image"] = image
+    assert preflight.operator_versions(replace(SITE, operators=(named,))) == versions
+    assert found(operators=(named,)) == []
 
 
 def test_groups_share_the_gpus() -> None:

@@ -117,7 +117,7 @@ class Store:
 
     def _tell(self, change: _Change) -> None:
         self._history.append(change)
-        for watch in self.watches:
+        for watch in tuple(self.watches):  # others open and end meanwhile
             if event := _event(watch.selection, change):
                 watch.send(event)
 
