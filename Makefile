@@ -53,6 +53,7 @@ CPU = --override requirements/cpu-overrides.txt --no-emit-package torch
 lock:  ## Write the lock files anew (UPGRADE=--upgrade for newer versions).
 	$(BIN)/pip install --quiet uv==0.13.9
 	$(LOCK) --output-file requirements/gateway.lock
+	$(LOCK) --extra loadtest --output-file requirements/loadtest.lock
 	$(LOCK) $(CPU) --extra cpu --output-file requirements/serving-cpu.lock
 	$(LOCK) --extra gpu --output-file requirements/serving-gpu.lock
 	$(LOCK) $(CPU) --extra cpu --extra dev --output-file requirements/dev.lock

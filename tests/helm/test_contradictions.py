@@ -23,6 +23,14 @@ def group(**changes: Any) -> dict[str, Any]:
 
 
 CASES: dict[str, tuple[dict[str, Any], str]] = {
+    "load test without a key": (
+        {"loadtest": {"enabled": True}},
+        "loadtest.enabled needs an API key: set loadtest.keySecret",
+    ),
+    "knee without objectives": (
+        {"loadtest": {"enabled": True, "keySecret": "a", "plan": {"shape": {"kind": "knee"}}}},
+        "needs objectives to break: set loadtest.objectives",
+    ),
     "long name": ({"fullnameOverride": "x" * 48}, "has 48 characters, and KubeRay allows 47"),
     "name with a capital": ({"fullnameOverride": "A"}, "must begin with a letter and hold only lower-case"),
     "latest": (

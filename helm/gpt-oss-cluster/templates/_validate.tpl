@@ -1,7 +1,7 @@
 {{/* Contradictions between values: each is told in a sentence with its mend, all of them at once. */}}
 {{- define "gpt-oss-cluster.validate" -}}
 {{- $told := list -}}
-{{- range list "names" "images" "secrets" "gateways" "clock" "pools" "workers" "upgrades" "weights" "routes" -}}
+{{- range list "names" "images" "secrets" "gateways" "clock" "pools" "workers" "upgrades" "weights" "loadtest" "routes" -}}
 {{- $told = concat $told (include (printf "gpt-oss-cluster.validate.%s" .) $ | splitList "\n") -}}
 {{- end -}}
 {{- $told = without $told "" | uniq -}}
@@ -21,7 +21,7 @@ The name "{{ $name }}" must begin with a letter and hold only lower-case letters
 {{- end -}}
 
 {{- define "gpt-oss-cluster.validate.images" -}}
-{{- range $name := list "gateway" "engine" "redis" -}}
+{{- range $name := list "gateway" "engine" "loadtest" "redis" -}}
 {{- $image := get $.Values.images $name -}}
 {{- if and (not $image.digest) (or (not $image.tag) (eq $image.tag "latest")) }}
 images.{{ $name }} has neither a digest nor a fixed tag: what runs could change by itself. Set images.{{ $name }}.digest.
@@ -43,6 +43,16 @@ secrets.create is false, so secrets.existing.{{ . }} must name a Secret that exi
 {{- end }}
 {{- if and .Values.ray.gcsFaultTolerance.enabled (not .Values.ray.gcsFaultTolerance.redisAddress) (ne .Values.redis.mode "builtin") }}
 ray.gcsFaultTolerance is enabled without a Redis: set its redisAddress, or redis.mode to builtin.
+{{- end }}
+{{- end -}}
+
+{{- define "gpt-oss-cluster.validate.loadtest" -}}
+{{- $test := .Values.loadtest -}}
+{{- if and $test.enabled (not $test.keySecret) }}
+loadtest.enabled needs an API key: set loadtest.keySecret to a Secret with the entry api-key; `gpt-oss-cluster keys create` makes a key.
+{{- end }}
+{{- if and $test.enabled (not $test.objectives) (eq (dig "shape" "kind" "steady" $test.plan) "knee") }}
+loadtest.plan searches for the knee, which needs objectives to break: set loadtest.objectives, as in loadtest/slo.yaml.
 {{- end }}
 {{- end -}}
 
