@@ -55,6 +55,10 @@ def run(
     web: Annotated[
         str | None, typer.Option(help="host:port of Locust's web UI, which then starts and stops the test.")
     ] = None,
+    watch: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a gateway's /metrics, to watch its memory and files; repeatable."),
+    ] = None,
     metrics_listen: Annotated[
         str | None, typer.Option(help="host:port of /metrics for Prometheus while the test runs.")
     ] = None,
@@ -94,6 +98,7 @@ def run(
         slo=slo,
         changes=tuple(changes or ()),
         settings=settings,
+        watch=tuple(watch or ()),
         metrics_listen=metrics_listen,
         processes=processes,
         web=web,

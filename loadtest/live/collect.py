@@ -12,6 +12,7 @@ import orjson
 
 from loadtest.live import records
 from loadtest.live.records import Record
+from loadtest.live.watch import Sight
 
 if TYPE_CHECKING:
     from locust.env import Environment
@@ -62,6 +63,7 @@ class Files:
         folder.mkdir(parents=True, exist_ok=True)
         self._requests: IO[bytes] = (folder / "requests.jsonl").open("wb")
         self._samples: IO[bytes] = (folder / "generator.jsonl").open("wb")
+        self._sights: IO[bytes] = (folder / "target.jsonl").open("wb")
         self.listeners: list[Listener] = []
         self.samples: list[Sample] = []
 
@@ -76,8 +78,13 @@ class Files:
         self._samples.write(orjson.dumps(asdict(sample)) + b"\n")
         self.samples.append(sample)
 
+    def sight(self, sight: Sight) -> None:
+        """Write what a process of the target told of itself."""
+        self._sights.write(orjson.dumps(asdict(sight)) + b"\n")
+
     def close(self) -> None:
         """Write everything to disk."""
+        self._sights.close()
         self._requests.close()
         self._samples.close()
 

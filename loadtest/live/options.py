@@ -31,6 +31,8 @@ class Options:
     key: str = field(repr=False)
     out: Path
     settings: Path | None = None
+    watch: tuple[str, ...] = ()
+    """Addresses of the target's own metrics."""
     metrics_listen: str | None = None
     """``host:port`` of ``/metrics``; None: only the web UI has it."""
 
@@ -52,6 +54,9 @@ def add(parser: Any) -> None:
         "--settings", default="", help="The target's settings document, to be hashed.", **hidden
     )
     parser.add_argument(
+        "--watch", action="append", default=[], help="Address of a gateway's /metrics; repeatable.", **hidden
+    )
+    parser.add_argument(
         "--metrics-listen", default="", help="host:port for /metrics; none: no port.", **hidden
     )
 
@@ -65,6 +70,11 @@ def read(parsed: Namespace, environ: Mapping[str, str] = os.environ) -> Options:
         )
     if not key:
         raise PlanError(f"no key: set {KEY_VARIABLE} to an API key of the target")
+    for address in parsed.watch:
+        if not address.startswith(("http://", "https://")):
+            raise PlanError(
+                f"--watch {address}: it must be the address of a gateway's metrics, http://…/metrics"
+            )
     plan, objectives = check(_path(parsed.plan), parsed.set, _path(parsed.slo))
     return Options(
         plan=plan,
@@ -73,6 +83,7 @@ def read(parsed: Namespace, environ: Mapping[str, str] = os.environ) -> Options:
         key=key,
         out=_path(parsed.out) or RESULTS / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
         settings=_path(parsed.settings),
+        watch=tuple(parsed.watch),
         metrics_listen=parsed.metrics_listen or None,
     )
 

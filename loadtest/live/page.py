@@ -48,6 +48,8 @@ def page(run: Run, picture: bytes) -> str:
         _errors(run),
         f"<img alt='Plots' src='data:image/png;base64,{base64.b64encode(picture).decode()}'>",
         *(["<h2>Levels</h2>", _levels(run)] if run.levels else []),
+        *(["<h2>Stretches</h2>", _phases(run)] if run.phases() else []),
+        *(["<h2>The target's processes</h2>", _trends(run)] if run.trends() else []),
         "<h2>What was measured</h2>",
         _facts(run),
         "</body></html>",
@@ -108,6 +110,36 @@ def _errors(run: Run) -> str:
 def _levels(run: Run) -> str:
     rows = [[str(one.users), "yes" if one.held else "no", _text("; ".join(one.broken))] for one in run.levels]
     return _table(["users", "held", "broken"], rows)
+
+
+def _phases(run: Run) -> str:
+    rows = [
+        [
+            one.name,
+            f"{one.rates.requests_per_s:.2f}",
+            f"{one.rates.tokens_per_s:.0f}",
+            "<br>".join(
+                f"{_text(reason)}: {told.count}, p50 {seconds(told.p50)}, p99 {seconds(told.p99)}"
+                for reason, told in one.refusals.items()
+            )
+            or "none",
+        ]
+        for one in run.phases()
+    ]
+    return _table(["stretch", "whole answers/s", "tokens/s", "refusals, and when they were told"], rows)
+
+
+def _trends(run: Run) -> str:
+    rows = [
+        [
+            _text(one.target),
+            f"{one.rss_first_mib:.1f} to {one.rss_last_mib:.1f}",
+            f"{one.rss_slope_mib_per_min:+.3f}",
+            f"{one.open_files_first:.0f} to {one.open_files_last:.0f}",
+        ]
+        for one in run.trends()
+    ]
+    return _table(["metrics", "memory, MiB", "MiB/min", "open files"], rows)
 
 
 def _facts(run: Run) -> str:

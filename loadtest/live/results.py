@@ -8,13 +8,15 @@ from typing import Any
 import orjson
 
 from cluster.core.effort import Effort
-from loadtest.live import figures, records, slo
+from loadtest.live import figures, phases, records, slo, watch
 from loadtest.live.collect import Sample
 from loadtest.live.figures import Figures, Rates
 from loadtest.live.knee import Level
+from loadtest.live.phases import Phase
 from loadtest.live.plan import Plan, check
 from loadtest.live.records import Record
 from loadtest.live.slo import Objectives
+from loadtest.live.watch import Sight, Trend
 from loadtest.verdicts import Verdict
 
 BUSY_CPU = 0.8
@@ -48,11 +50,23 @@ class Run:
     levels: tuple[Level, ...] = ()
     knee: int | None = None
     """Users of the highest load that held every objective; None: not searched for."""
+    started_s: float | None = None
+    """When the shape began, in seconds since 1970; None: not known."""
+    sights: Sequence[Sight] = field(default=(), repr=False)
+    """What the target's own processes told."""
 
     @property
     def began_s(self) -> float:
-        """When the first request was sent, in seconds since 1970."""
-        return min((one.at_s for one in self.records), default=0.0)
+        """When the shape began, or the first request was sent, in seconds since 1970."""
+        return self.started_s or min((one.at_s for one in self.records), default=0.0)
+
+    def phases(self) -> list[Phase]:
+        """Return the stretches of a spike or a step."""
+        return phases.phases(self.plan.shape, self.records, self.began_s)
+
+    def trends(self) -> list[Trend]:
+        """Return what the target's watched processes did."""
+        return watch.trends(self.sights)
 
     @property
     def counted(self) -> list[Record]:
@@ -78,7 +92,8 @@ class Run:
             broken = next((one.broken for one in self.levels if not one.held), ())
             found = f"{self.knee} users held" + (f"; then broke: {', '.join(broken)}" if broken else "")
             return [Verdict("a load that holds every objective", self.knee > 0, found)]
-        return slo.judge(self.by_effort(), self.objectives)
+        target = slo.judge_target(self.trends(), self.phases(), self.objectives)
+        return [*slo.judge(self.by_effort(), self.objectives), *target]
 
     @property
     def held(self) -> bool:
@@ -126,6 +141,10 @@ class Run:
             "figures": {effort: asdict(found) for effort, found in self.by_effort().items()},
             "rates": asdict(self.rates()),
             "levels": [asdict(level) for level in self.levels],
+            "phases": [asdict(phase) for phase in self.phases()],
+            "goodput_kept": phases.goodput_kept(self.phases()),
+            "target": [{**asdict(trend), "rss_growth": trend.rss_growth} for trend in self.trends()],
+            "started_s": self.started_s,
             "generator": asdict(self.generator()),
             "fingerprints": sorted({one.fingerprint for one in self.records if one.fingerprint}),
             "plan": plan.model_dump(mode="json"),
@@ -145,6 +164,7 @@ def load(folder: Path, objectives: Objectives | None = None) -> Run:
     if objectives is None and kept is not None:
         objectives = check(Objectives, kept, NAME)
     samples = (folder / "generator.jsonl").read_bytes().splitlines()
+    sights = (folder / "target.jsonl").read_bytes().splitlines()
     return Run(
         about=told["about"],
         plan=check(Plan, told["plan"], NAME),
@@ -153,4 +173,6 @@ def load(folder: Path, objectives: Objectives | None = None) -> Run:
         samples=[Sample(**orjson.loads(line)) for line in samples],
         levels=tuple(Level(**{**one, "broken": tuple(one["broken"])}) for one in told["levels"]),
         knee=told["knee_users"],
+        started_s=told["started_s"],
+        sights=[Sight(**orjson.loads(line)) for line in sights],
     )

@@ -1,5 +1,6 @@
 """One test in a Locust process: who measures what from its start to its stop, and the report at its end."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from loadtest.live.plan import Knee
 from loadtest.live.records import Record
 from loadtest.live.results import Run
 from loadtest.live.shapes import KneeFinder
+from loadtest.live.watch import Sight, Watcher
 
 if TYPE_CHECKING:
     from locust.env import Environment
@@ -41,6 +43,8 @@ class Session:
             least = plan.shape.least
             self.finder = KneeFinder(plan.shape, asked, lambda found: slo.judge(found, judged, least=least))
             self._files.listeners.append(self.finder.take)
+        self.started_s = time.time()
+        self._sights: list[Sight] = []
         self.about = about.about(options.base_url, options.settings, (plan, objectives))
 
     def record(self, record: Record) -> None:
@@ -52,6 +56,11 @@ class Session:
         self._files.sample(sample)
         self.metrics.sample(sample)
 
+    def sight(self, sight: Sight) -> None:
+        """Take what a process of the target told of itself."""
+        self._files.sight(sight)
+        self._sights.append(sight)
+
     def finish(self) -> Run:
         """Close the files, judge, and write the report."""
         self._files.close()
@@ -62,6 +71,8 @@ class Session:
             objectives=self.options.objectives,
             records=report.requests(self.folder),
             samples=self._files.samples,
+            started_s=self.started_s,
+            sights=self._sights,
         )
         if self.finder is not None:
             run = replace(run, levels=self.finder.search.levels, knee=self.finder.search.held)
@@ -131,6 +142,9 @@ class Process:
             self._runs += 1
             folder = self._options.out
             self.session = Session(self._options, folder if self._runs == 1 else folder / str(self._runs))
+            if self._options.watch:
+                watcher = Watcher(self._options.watch, self.session.sight)
+                self._greenlets.append(gevent.spawn(watcher.run))
         if self._asks:
             runner: Any = self._environment.runner
             self._meter = Meter(self._name, lambda: runner.user_count, self._sink)

@@ -31,6 +31,8 @@ class Command:
     slo: Path | None = None
     changes: tuple[str, ...] = ()
     settings: Path | None = None
+    watch: tuple[str, ...] = ()
+    """Addresses of the target's own metrics."""
     metrics_listen: str | None = None
     processes: int = 1
     """Worker processes on this machine; 1: Locust has only one process."""
@@ -50,6 +52,7 @@ class Command:
             *("--out", str(self.out)),
             *(part for name, value in given.items() if value is not None for part in (name, str(value))),
             *(part for change in self.changes for part in ("--set", change)),
+            *(part for address in self.watch for part in ("--watch", address)),
             *self._workers(),
             *self._face(),
         ]

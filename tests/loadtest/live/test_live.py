@@ -211,13 +211,16 @@ def output(live: System) -> float:
 def test_tokens_are_those_that_the_gateway_counted(live: System, tmp_path: Path) -> None:
     """Workers tell everything: two processes, and the sum over both is the gateway's own."""
     before = [asked(live), output(live)]
-    done = run(live, "--processes", "2", "--out", str(tmp_path / "run"))
+    done = run(live, "--processes", "2", "--watch", f"{live.admin}/metrics", "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stdout + done.stderr
     found = read(tmp_path / "run")
     assert document(tmp_path / "run")["generator"]["processes"] == 2
     assert {one.outcome for one in found} == {"ok"}
     assert asked(live) - before[0] == len(found)
     assert output(live) - before[1] == sum(one.output_tokens for one in found)
+    sights = [json.loads(line) for line in (tmp_path / "run" / "target.jsonl").read_text().splitlines()]
+    assert all(20 < one["rss_mib"] < 500 and one["open_files"] > 5 for one in sights)
+    assert max(one["in_flight"] for one in sights) > 0
 
 
 def test_the_knee_is_found(tmp_path: Path) -> None:
@@ -256,6 +259,10 @@ def test_an_overload_is_refused_and_told_apart(tmp_path: Path) -> None:
     assert len(refused) > 5
     assert {one.reason for one in refused} <= {"server_is_overloaded", "deadline_exceeded"}
     assert any(one.good for one in found)
+    told = document(tmp_path / "run")
+    assert [one["name"] for one in told["phases"]] == ["before", "overload", "after"]
+    assert told["phases"][1]["refusals"]["server_is_overloaded"]["p50"] < 2
+    assert told["goodput_kept"] > 0.2
 
 
 def test_the_web_ui_runs_a_test_and_shows_its_report(live: System, tmp_path: Path) -> None:

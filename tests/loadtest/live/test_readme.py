@@ -15,6 +15,7 @@ README = (ROOT / "loadtest" / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 QUICK = {
     "everyday.yaml": "shape.users=8 shape.seconds=3 pace.mean_s=0.3 warm_up_s=0",
+    "soak.yaml": "shape.users=8 shape.seconds=20 pace.mean_s=0.3",
     "knee.yaml": "shape.first=2 shape.most=4 shape.settle_s=1 shape.seconds=1 shape.least=1 pace.mean_s=0.1",
     "spike.yaml": "shape.users=2 shape.peak=9 shape.before_s=2 shape.spike_s=2 shape.after_s=1",
     "overload.yaml": "shape.users=2 shape.before_s=2 shape.overload_s=2 shape.after_s=1",
@@ -60,7 +61,7 @@ def script(port: int) -> str:
 def folder(tmp_path: Path) -> Path:
     """Return a folder that looks like the repository and has room for results."""
     (tmp_path / "loadtest" / "results").mkdir(parents=True)
-    for name in ("plans", "slo.yaml", "locustfile.py"):
+    for name in ("plans", "slo.yaml", "slo-system.yaml", "slo-overload.yaml", "locustfile.py"):
         (tmp_path / "loadtest" / name).symlink_to(ROOT / "loadtest" / name)
     return tmp_path
 
@@ -82,5 +83,5 @@ def test_every_command_runs(tmp_path: Path) -> None:
     for line, status in statuses.items():
         judged = "--slo" in line or "compare" in line
         assert status in ({0, 1} if judged else {0}), f"{line}: {status}\n{told}"
-    for name in ("first", "everyday", "knee", "spike", "overload", "two", "many"):
+    for name in ("first", "everyday", "knee", "spike", "overload", "two", "many", "soak", "refusals"):
         assert (tmp_path / "loadtest" / "results" / name / "report.html").exists(), f"{name}\n{told}"

@@ -97,6 +97,7 @@ def test_a_run_comes_back_from_its_folder(tmp_path: Path) -> None:
     kept = [record(), refused(effort="high")]
     (tmp_path / "requests.jsonl").write_bytes(b"".join(records.dump(one) + b"\n" for one in kept))
     (tmp_path / "generator.jsonl").write_bytes(b"")
+    (tmp_path / "target.jsonl").write_bytes(b"")
     levels = (Level(4, True, ("x",), 0.0, 1.0),)
     first = run(kept, objectives=FAST, levels=levels, knee=4)
     report.write(first, tmp_path)

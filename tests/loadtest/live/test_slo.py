@@ -1,15 +1,17 @@
 """Objectives and the verdict on them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from loadtest.live import figures, slo
-from loadtest.live.plan import PlanError
+from loadtest.live import figures, phases, slo, watch
+from loadtest.live.plan import PlanError, Step
 from loadtest.live.records import Record
 from loadtest.live.slo import Objective, Objectives
 from tests.loadtest.live.made import record, refused
 
+FOLDER = Path(__file__).resolve().parents[3] / "loadtest"
 STRICT = Objectives(
     efforts={
         "low": Objective(
@@ -65,9 +67,10 @@ def test_a_time_that_nothing_reached_does_not_hold() -> None:
     assert not any(found.values())
 
 
-def test_the_repository_s_objectives_load() -> None:
-    """They name every effort."""
-    assert set(slo.load(slo.DEFAULT).efforts) == {"low", "medium", "high"}
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("slo*.yaml")), ids=lambda path: path.stem)
+def test_the_repository_s_objectives_load(path: Path) -> None:
+    """Each file as it stands."""
+    assert "low" in slo.load(path).efforts
 
 
 def test_an_unknown_point_is_a_mistake(tmp_path: Path) -> None:
@@ -82,3 +85,57 @@ def test_objectives_on_no_effort_of_the_plan_are_a_mistake() -> None:
     """They would judge nothing."""
     with pytest.raises(PlanError, match="no objective"):
         STRICT.only(["high"])
+
+
+def test_an_overload_is_judged_by_goodput_and_by_how_soon_it_refuses() -> None:
+    """A deadline's refusals take as long as the deadline; those told at once may not."""
+    shape = Step(kind="step", users=1, before_s=10, overload_s=10, after_s=10)
+    before = [record(at_s=1000.0 + n, e2e_s=0.5, output_tokens=100) for n in range(10)]
+    during = [record(at_s=1010.0 + n, e2e_s=0.5, output_tokens=100) for n in range(9)]
+    told = [refused(at_s=1012.0, e2e_s=0.04), refused(at_s=1013.0, e2e_s=9.0, reason="deadline_exceeded")]
+    found = phases.phases(shape, [*before, *during, *told], 1000.0)
+    assert [round(one.rates.tokens_per_s) for one in found] == [100, 90, 0]
+    assert found[1].refusals["deadline_exceeded"].p99 == 9.0
+    assert judged({"goodput_kept": 0.9, "refused_within_s": 0.05}, stretches=found) == [True, True]
+    assert judged({"goodput_kept": 0.91, "refused_within_s": 0.03}, stretches=found) == [False, False]
+
+
+def test_a_process_is_judged_by_its_growth() -> None:
+    """Memory by slope and share, files by number; the first fifth does not count."""
+    sights = [watch.Sight(1000.0 + 60 * n, "a", 100.0 if n > 1 else 50.0, 20.0, 0.0) for n in range(11)]
+    (flat,) = watch.trends(sights)
+    assert flat.rss_slope_mib_per_min == pytest.approx(0)
+    assert flat.rss_growth == 0
+    growing = [watch.Sight(1000.0 + 60 * n, "a", 100.0 + n, 20.0 + n, 0.0) for n in range(11)]
+    limits = {"rss_mib_per_min": 0.9, "rss_growth": 0.07, "open_files_growth": 7}
+    assert judged(limits, trends=[flat]) == [True, True, True]
+    assert judged(limits, trends=watch.trends(growing)) == [False, False, False]
+
+
+def test_a_system_that_was_not_watched_holds_nothing() -> None:
+    """Neither memory nor goodput: what could not be measured does not hold."""
+    limits = {"rss_mib_per_min": 1, "rss_growth": 1, "open_files_growth": 1, "goodput_kept": 0.1}
+    assert judged(limits) == [False] * 4
+    assert judged({"refused_within_s": 1}) == [False]
+
+
+def judged(
+    system: dict[str, float],
+    *,
+    trends: Sequence[watch.Trend] = (),
+    stretches: Sequence[phases.Phase] = (),
+) -> list[bool]:
+    """Return what holds of the system's objectives."""
+    objectives = Objectives.model_validate({"efforts": {"low": {}}, "system": system})
+    return [one.held for one in slo.judge_target(trends, stretches, objectives)]
+
+
+def test_metrics_are_read_as_a_gateway_tells_them() -> None:
+    """Of all its labels; a page without a process's memory is none."""
+    text = (
+        "# HELP x y\nprocess_resident_memory_bytes 1.048576e+08\nprocess_open_fds 17.0\n"
+        'gptoss_in_flight{effort="low",model="m"} 2.0\ngptoss_in_flight{effort="high",model="m"} 3.0\n'
+    )
+    assert watch.parse(text, "a", 5.0) == watch.Sight(5.0, "a", 100.0, 17.0, 5.0)
+    with pytest.raises(ValueError, match="tells of no process"):
+        watch.parse("up 1\n", "a", 5.0)
