@@ -55,6 +55,11 @@ def variables(settings: Settings) -> tuple[Variable, ...]:
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S", clock, "a non-streamed answer is silent until its end"
         ),
         Variable(
+            "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S",
+            "3",
+            "a dead HAProxy is replaced after three: 30 s by default",
+        ),
+        Variable(
             "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS", "1", "a hung replica would hold its requests to drain"
         ),
         Variable(

@@ -29,6 +29,8 @@ BEAT_S = 2.0
 """How often a gateway says that it is alive, and learns how many are."""
 ALIVE_S = 7.0
 """How long a beat counts: three may be lost, and the dead are noticed within ten seconds."""
+MAX_SKEW_S = 2.0
+"""Seconds by which a gateway's clock may differ from that of Redis before it is called wrong."""
 RETRY_S = 0.25
 """How often an outage is looked at."""
 CHUNK = 64
@@ -270,7 +272,8 @@ class RedisLimits:
         began_s = loop.time()
         # with its text, so that a server that has lost the script learns it again
         beat = self._script.with_text(self._script.beat(self._name, counts_us=int(ALIVE_S * 1e6)))
-        [[self._gateways, is_new]] = await within(link.ask(beat))
+        [[self._gateways, is_new], time] = await within(link.ask(beat, pack(b"TIME")))
+        self._compare_clocks(time)
         was_known, self._known = self._known, True
         if self.degraded:
             if loop.time() - began_s <= self._settings.timeout_ms / 1000:
@@ -284,6 +287,19 @@ class RedisLimits:
             await self._adopt(link)
         if self._server is not None and await self._dialer.moved(self._server):
             raise RedisAway("the Sentinels name another primary")
+
+    def _compare_clocks(self, time: list[bytes]) -> None:
+        """Say so where this machine's clock is not that of Redis, which all gateways see."""
+        ahead_s = self._clock() - int(time[0]) - int(time[1]) / 1e6
+        if abs(ahead_s) > MAX_SKEW_S:
+            where = "ahead of" if ahead_s > 0 else "behind"
+            self._troubles.tell(
+                "clock",
+                f"this machine's clock is {abs(ahead_s):.0f} s {where} that of Redis, so that this gateway's "
+                "requests have other deadlines than those of others: synchronise the clocks of all machines",
+            )
+        else:
+            self._troubles.over("clock")
 
     async def _connect(self) -> None:
         link, server = await self._dialer.connect(self._new_link, *self._script.trial)

@@ -102,6 +102,10 @@ async def head_restarted(stack: Stack, load: Load, rng: random.Random) -> None:
     (old,) = stack.find("gcs/gcs_server")
     command, pairs = (_words(f"/proc/{old}/{name}") for name in ("cmdline", "environ"))
     environment = dict(pair.split("=", 1) for pair in pairs)
+    (raylet,) = stack.find("raylet/raylet")
+    (address,) = [word for word in _words(f"/proc/{raylet}/cmdline") if word.startswith("--gcs-address=")]
+    port = f"--gcs_server_port={address.rpartition(':')[2]}"  # at first it was given any
+    command = [port if word.startswith("--gcs_server_port=") else word for word in command]
     kill([old])
     await asyncio.sleep(HEAD_DOWN_S)
     with (stack.folder / "logs" / "gcs.log").open("ab") as log:

@@ -321,3 +321,27 @@ async def test_a_server_that_repeats_the_password_is_not_quoted(
     await open_store(server.settings(password_file=password))
     assert "ERR unknown command 'AUTH'" in caplog.text
     assert "secret-word" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "words"), [(3600, "3600 s ahead of"), (-90, "90 s behind"), (0.5, None)], ids=str
+)
+async def test_a_wrong_clock_is_told(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, skew_s: float, words: str | None
+) -> None:
+    """Redis' time is what all gateways see; limits follow it, but deadlines are the gateway's own."""
+    clock = [skew_s]
+    store = RedisLimits(
+        redis_server.settings(timeout_ms=2000),
+        max_request_s=1800,
+        clock=lambda: time.time() + clock[0],
+        on_degraded=lambda _: None,
+    )
+    async with store:
+        told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("clock")]
+        assert len(told) == (0 if words is None else 1)
+        assert all(str(words) in line for line in told)
+        clock[0] = 0.0
+        caplog.set_level(logging.INFO)
+        await store._look()
+        assert any("clock: over" in line for line in caplog.messages) == bool(words)
