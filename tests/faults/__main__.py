@@ -2,12 +2,13 @@
 
 import asyncio
 import itertools
+import math
 import os
 import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,6 +30,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def faults(
     each: Annotated[int, typer.Option(min=1, help="Trials of each kind.")] = 3,
     full: Annotated[bool, typer.Option(help=f"{OFTEN} or {SELDOM} trials of each kind (hours).")] = False,
+    minutes: Annotated[
+        float, typer.Option(min=1, help="No trial begins later than that; not with --full.")
+    ] = 19.0,
     kinds: Annotated[str, typer.Option(help="Names of kinds, with commas between; all by default.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the first trial of each kind.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for faults.json and faults.md.")] = ROOT
@@ -49,10 +53,11 @@ def faults(
     if unknown := wanted - {kind.name for kind in KINDS}:
         raise typer.BadParameter(f"no such kind: {', '.join(sorted(unknown))}")
     chosen = [kind for kind in KINDS if not wanted or kind.name in wanted]
-    counts = {kind.name: (OFTEN if kind.often else SELDOM) if full else each for kind in chosen}
+    counts = {kind: (OFTEN if kind.often else SELDOM) if full else each for kind in chosen}
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     begun_s = time.monotonic()
-    trials = asyncio.run(run(folder, chosen, counts, seed, console))
+    end_s = math.inf if full else begun_s + 60 * minutes
+    trials = asyncio.run(run(folder, counts, seed=seed, end_s=end_s, console=console))
     about = {**machine(), "seed": seed, "minutes": round((time.monotonic() - begun_s) / 60, 1)}
     results.write(out, about, trials)
     bad = [one for one in trials if one.findings]
@@ -65,14 +70,14 @@ def faults(
 
 
 async def run(
-    folder: Path, kinds: Sequence[Kind], counts: dict[str, int], seed: int, console: Console
+    folder: Path, counts: Mapping[Kind, int], *, seed: int, end_s: float, console: Console
 ) -> list[trial.Trial]:
-    """Run the trials, kind after kind and round after round, on one stack."""
-    numbers, trials = itertools.count(1), []
+    """Run the trials, kind after kind and round after round, on one stack; begin none after ``end_s``."""
+    numbers, trials = itertools.count(1), list[trial.Trial]()
     async with stack.running(folder) as up:
         for number in range(max(counts.values())):
-            for kind in kinds:
-                if number >= counts[kind.name]:
+            for kind, count in counts.items():
+                if number >= count or (trials and time.monotonic() > end_s):
                     continue
                 made = await trial.run(up, kind, seed + number, numbers)
                 trials.append(made)

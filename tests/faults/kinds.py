@@ -18,6 +18,8 @@ NOBODY = Rules()
 """No client notices anything."""
 BROKEN = Rules(told=frozenset({"upstream_broken"}))
 """Streams of which something was shown may break, and say so; everything else is tried again."""
+HUNG = Rules(told=BROKEN.told | {"deadline_exceeded"}, refused=frozenset({"deadline_exceeded"}))
+"""Requests may also end by their own clock."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,12 @@ KINDS: tuple[Kind, ...] = (
         make=whole,
         often=True,
     ),
-    Kind("replica-frozen", "a replica's process hangs", serve.replica_frozen, BROKEN, recovery_limit_s=90),
+    Kind("replica-frozen", "a replica's process hangs", serve.replica_frozen, HUNG, recovery_limit_s=90),
     Kind(
         "requests-hang",
         "an engine hangs in some requests, and looks well",
         serve.requests_hang,
-        Rules(told=frozenset({"deadline_exceeded"}), refused=frozenset({"deadline_exceeded"})),
+        HUNG,
     ),
     Kind(
         "poison",

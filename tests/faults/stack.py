@@ -29,7 +29,7 @@ from tests.redis_servers import RedisServer, free_port
 POOL, MODEL, TENANT = "small", "gpt-oss-20b", "research"
 REPLICAS, ROUTERS = 2, 2
 INTER_TOKEN_MS = 40
-MAX_REQUEST_S = 40
+MAX_REQUEST_S = 25
 """Longest request; what a killed gateway had reserved is free again 60 s after that."""
 START_LIMIT_S = 240.0
 REDIS_TIMEOUT_MS = 250
@@ -39,7 +39,7 @@ SIM = {
     "ttft_ms": 40,
     "inter_token_ms": INTER_TOKEN_MS,
     "inter_token_per_request_ms": 0,
-    "reasoning_tokens": {"low": 8, "medium": 16, "high": 250},
+    "reasoning_tokens": {"low": 8, "medium": 16, "high": 150},
     "answer_tokens": 24,
     "faults": True,
 }
