@@ -8,7 +8,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -57,12 +57,17 @@ def faults(
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     begun_s = time.monotonic()
     end_s = math.inf if full else begun_s + 60 * minutes
-    trials = asyncio.run(run(folder, counts, seed=seed, end_s=end_s, console=console))
-    about = {**machine(), "seed": seed, "minutes": round((time.monotonic() - begun_s) / 60, 1)}
-    results.write(out, about, trials)
-    bad = [one for one in trials if one.findings]
+
+    def note(trials: Sequence[trial.Trial]) -> None:
+        """Write down what is known so far, so that a night that is cut short is not lost."""
+        passed = round((time.monotonic() - begun_s) / 60, 1)
+        results.write(out, {**machine(), "seed": seed, "minutes": passed}, trials)
+        console.print(told(trials[-1]), highlight=False, soft_wrap=True)
+
+    trials = asyncio.run(run(folder, counts, seed=seed, end_s=end_s, note=note))
+    bad = sum(bool(one.findings) for one in trials)
     typer.echo((out / "faults.md").read_text())
-    typer.echo(f"{len(trials) - len(bad)} of {len(trials)} trials survived.")
+    typer.echo(f"{len(trials) - bad} of {len(trials)} trials survived.")
     if bad:
         console.print(f"The logs of all processes are in {folder}", highlight=False)
         raise typer.Exit(1)
@@ -70,7 +75,12 @@ def faults(
 
 
 async def run(
-    folder: Path, counts: Mapping[Kind, int], *, seed: int, end_s: float, console: Console
+    folder: Path,
+    counts: Mapping[Kind, int],
+    *,
+    seed: int,
+    end_s: float,
+    note: Callable[[Sequence[trial.Trial]], None],
 ) -> list[trial.Trial]:
     """Run the trials, kind after kind and round after round, on one stack; begin none after ``end_s``."""
     numbers, trials = itertools.count(1), list[trial.Trial]()
@@ -79,11 +89,12 @@ async def run(
             for kind, count in counts.items():
                 if number >= count or (trials and time.monotonic() > end_s):
                     continue
-                made = await trial.run(up, kind, seed + number, numbers)
-                trials.append(made)
-                console.print(told(made), highlight=False)
+                trials.append(await trial.run(up, kind, seed + number, numbers))
+                note(trials)
         left = await trial.leases_end(up)
-    return [*trials[:-1], replace(trials[-1], findings=(*trials[-1].findings, *left))]
+    trials[-1] = replace(trials[-1], findings=(*trials[-1].findings, *left))
+    note(trials)
+    return trials
 
 
 def told(made: trial.Trial) -> str:
