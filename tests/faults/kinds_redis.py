@@ -18,6 +18,7 @@ async def killed(stack: Stack, load: Load, rng: random.Random) -> None:
     """Kill it, and start it again from its log some seconds later."""
     await asyncio.to_thread(stack.redis.end, signal.SIGKILL)
     await asyncio.sleep(AWAY_S)
+    await _require_alone(stack)
     await asyncio.to_thread(stack.redis.start)
 
 
@@ -25,6 +26,7 @@ async def frozen(stack: Stack, load: Load, rng: random.Random) -> None:
     """Stop it for some seconds: connections stay, nothing answers."""
     stack.redis.freeze()
     await asyncio.sleep(FROZEN_S)
+    await _require_alone(stack)
     stack.redis.thaw()
 
 
@@ -53,7 +55,13 @@ async def read_only(stack: Stack, load: Load, rng: random.Random) -> None:
     with stack.redis.client() as redis:
         redis.execute_command("REPLICAOF", "127.0.0.1", "1")
         await asyncio.sleep(AWAY_S)
+        await _require_alone(stack)
         redis.execute_command("REPLICAOF", "NO", "ONE")
+
+
+async def _require_alone(stack: Stack) -> None:
+    """Make sure that the fault has struck: every gateway decides by its own share."""
+    assert not any([await gateway.shares() for gateway in stack.gateways]), "a gateway has not noticed"
 
 
 async def certificate_expired(stack: Stack, load: Load, rng: random.Random) -> None:
