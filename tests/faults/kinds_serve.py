@@ -5,7 +5,6 @@ import copy
 import os
 import random
 import signal
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -65,12 +64,13 @@ async def requests_hang(stack: Stack, load: Load, rng: random.Random) -> None:
 async def poison(stack: Stack, load: Load, rng: random.Random) -> None:
     """Send a request that kills the replica it runs on, and again and again as a stubborn client does."""
     number, place = next(load.numbers), rng.choice(("start", "reasoning", "answer"))
-    before = set(stack.replicas())
+    ever = set(stack.replicas())
     for _ in range(4):
         await load.ask(Question(number, MODEL, "low", fault=f"fault-kill-at-{place}"))
         await until(lambda: _all_up(stack), limit_s=REPLACED_LIMIT_S, what="the replicas have successors")
-    lost = len(before - set(stack.replicas()))
-    assert lost <= 2, f"{lost} replicas were lost to one request"
+        ever |= set(stack.replicas())
+    lost = len(ever - set(stack.replicas()))
+    assert 1 <= lost <= 2, f"{lost} replicas were lost to one request"
 
 
 async def _all_up(stack: Stack) -> bool:
@@ -173,9 +173,7 @@ async def scaled(stack: Stack, load: Load, rng: random.Random) -> None:
     await until(three, limit_s=REPLACED_LIMIT_S, what="there are three replicas")
     await asyncio.sleep(3)  # requests go to the new one, as soon as routers and HAProxy know it
     await stack.serving.command({"deploy": stack.settings})
-    begun_s = time.monotonic()
     await until(lambda: _all_up(stack), limit_s=REPLACED_LIMIT_S, what="there are two replicas")
-    assert time.monotonic() - begun_s < REPLACED_LIMIT_S
 
 
 def _changed(stack: Stack, **changes: Any) -> dict[str, Any]:
