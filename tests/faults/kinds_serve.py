@@ -65,12 +65,13 @@ async def poison(stack: Stack, load: Load, rng: random.Random) -> None:
     """Send a request that kills the replica it runs on, and again and again as a stubborn client does."""
     number, place = next(load.numbers), rng.choice(("start", "reasoning", "answer"))
     ever = set(stack.replicas())
-    for _ in range(4):
+    for _ in range(6):
         await load.ask(Question(number, MODEL, "low", fault=f"fault-kill-at-{place}"))
         await until(lambda: _all_up(stack), limit_s=REPLACED_LIMIT_S, what="the replicas have successors")
         ever |= set(stack.replicas())
     lost = len(ever - set(stack.replicas()))
-    assert 1 <= lost <= 2, f"{lost} replicas were lost to one request"
+    most = 2 * len(stack.gateways)  # each gateway has to see two losses
+    assert 1 <= lost <= most, f"{lost} replicas were lost to one request"
 
 
 async def _all_up(stack: Stack) -> bool:
