@@ -46,7 +46,14 @@ def value_of(effort: Effort, tier: Tier = "default") -> int:
     Flex goes before default before priority; of one tier, high effort before medium before low: one high
     answer makes room for twenty low ones, and whoever can wait longest loses least by asking again.
     """
-    return len(EFFORTS) * TIERS.index(tier) + len(EFFORTS) - 1 - EFFORTS.index(effort)
+    return _VALUES[effort, tier]
+
+
+_VALUES: dict[tuple[Effort, Tier], int] = {
+    (effort, tier): len(EFFORTS) * TIERS.index(tier) + len(EFFORTS) - 1 - EFFORTS.index(effort)
+    for effort in EFFORTS
+    for tier in TIERS
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ it has sent since counts against that, so that it does not take it twice; and wh
 another may follow. No clock and no capacity in here: the caller passes the time.
 """
 
+import math
+
 from cluster.core.engine import EngineLoad
 
 OVERCOMMIT = 1.1
@@ -111,6 +113,11 @@ class Capacity:
         self._judge(now_s)
         self._reports += 1
         self._heard_s = now_s
+
+    def heard_s(self, replica: str) -> float:
+        """Return the time of a replica's last report; minus infinity where there is none."""
+        seen = self._replicas.get(replica)
+        return -math.inf if seen is None else seen.at_s
 
     def lost(self, replica: str) -> None:
         """Forget a replica that has died, and what others had there."""

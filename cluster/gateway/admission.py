@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from cluster.core.admission import Bounds, Refused, Room, Ticket, value_of
-from cluster.core.engine import EngineLoad
+from cluster.core.engine import EngineLoad, parse_load
 from cluster.core.request import ParsedRequest
 from cluster.gateway.exchange import Exchange
 from cluster.gateway.http_errors import DeadlineExceeded, Overloaded, RequestFailed, ShutDown
@@ -16,6 +16,8 @@ BYTES_PER_TOKEN = 16
 """Memory of a parsed request for each token of its prompt, about: text, and the objects around it."""
 BYTES_PER_REQUEST = 32 * 1024
 """Memory of a request that waits, whatever its prompt: its connection, buffers and task."""
+FRESH_S = 0.01
+"""Seconds for which a replica's report is good enough while nobody waits: each answer brings another."""
 
 _WORDS: dict[Literal["overloaded", "deadline"], str] = {
     "overloaded": "The model is overloaded, and your request could not start in time. Please try again.",
@@ -106,6 +108,14 @@ class PoolRoom:
         if self.room.waiting:
             self._move()
 
+    def told(self, replica: str, header: bytes) -> None:
+        """Take the load that the head of an answer tells, unless there is a fresh one and nobody waits."""
+        fresh = self._now() - self.room.capacity.heard_s(replica) < FRESH_S
+        if self.room.waiting or not fresh:
+            load = parse_load(header.decode("latin-1"))
+            if load is not None:
+                self.report(replica, load)
+
     def report(self, replica: str, load: EngineLoad) -> None:
         """Take a replica's report."""
         self.room.report(replica, load, self._now())
@@ -157,6 +167,11 @@ class Admission:
         """Give up a place: the request has ended."""
         self.rooms[plan.pools[0]].leave(place)
 
+    def told(self, pool: str, replica: str | None, header: bytes | None) -> None:
+        """Take what the head of an answer tells of a replica; nothing where it tells nothing."""
+        if replica is not None and header is not None:
+            self.rooms[pool].told(replica, header)
+
     def report(self, pool: str, replica: str | None, load: EngineLoad | None) -> None:
         """Take what a replica told of itself; nothing where it told nothing."""
         if replica is not None and load is not None:
@@ -169,7 +184,8 @@ class Admission:
 
     def waiting_tokens(self, pool: str) -> int:
         """Return the expected output tokens that wait here for a pool."""
-        return round(self.rooms[pool].room.waiting_tokens)
+        room = self.rooms[pool].room
+        return round(room.waiting_tokens) if room.waiting else 0
 
 
 def refusal(why: Refused) -> RequestFailed:

@@ -74,10 +74,14 @@ class Director:
             place = admission.ask(exchange, request, decided)
             try:
                 relay = Relay(self.relays, exchange, request, decided, reply)
-                with relay.kept_alive():
+                pulse = relay.keep_alive()
+                try:
                     if place.turn is not None:
                         await self._wait(exchange, place.turn)
                     await self._relay(relay, decided)
+                finally:
+                    if pulse is not None:
+                        pulse.stop()
             finally:
                 admission.leave(decided, place)
         finally:

@@ -177,12 +177,11 @@ class Cycle:
         if self.response_started:
             raise RuntimeError("a response has begun already")
         self.response_started, self._expected = True, False
-        headers, self._left = [*self._default_headers, *headers], -1
-        for name, value in headers:
-            if name == b"content-length":
-                self._left = int(value)
-            elif name == b"connection" and value == b"close":
-                self.keep_alive = False
+        headers = [*self._default_headers, *headers]
+        given = dict(headers)
+        self._left = int(given.get(b"content-length", -1))
+        if given.get(b"connection") == b"close":
+            self.keep_alive = False
         if self.scope["method"] == "HEAD":
             self._left = 0
         elif self._left < 0 and self.scope["http_version"] != "1.0":

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from asyncio import TimerHandle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -73,18 +72,12 @@ class Relay:
             retries.active -= 1
         retries.poison.answered(self._body, self._settings.now())
 
-    @contextmanager
-    def kept_alive(self) -> Iterator[None]:
-        """Keep a stream open, from its wait for admission on; a whole answer's client waits in silence."""
+    def keep_alive(self) -> "Pulse | None":
+        """Keep a stream open until its pulse is stopped; a whole answer's client waits in silence."""
         if not self._request.stream:
-            yield
-            return
+            return None
         self._reply.failure_event = self._filter().failure_event
-        pulse = _Pulse(self._settings, self._exchange, self._reply)
-        try:
-            yield
-        finally:
-            pulse.stop()
+        return Pulse(self._settings, self._exchange, self._reply)
 
     async def _attempts(self) -> None:
         """Try, and once more on another replica or pool, unless anything of an answer was shown."""
@@ -146,7 +139,7 @@ class Relay:
         )
         async with settings.engines.post(pool, request.endpoint, self._body, headers) as answer:
             self._exchange.replica = answer.replica
-            settings.admission.report(pool, answer.replica, answer.load)
+            settings.admission.told(pool, self._exchange.replica, answer.load)
             if not answer.good:
                 raise await answer.failure()
             try:
@@ -190,7 +183,7 @@ class Relay:
 _salt = lru_cache(maxsize=4096)(cache_salt)
 
 
-class _Pulse:
+class Pulse:
     """Commits a stream that is silent for too long, and keeps it open with comments from then on."""
 
     def __init__(self, settings: RelaySettings, exchange: Exchange, reply: Reply) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import TracebackType
 
-from cluster.core.engine import LOAD_HEADER, REPLICA_HEADER, EngineLoad, parse_load
+from cluster.core.engine import LOAD_HEADER, REPLICA_HEADER
 from cluster.core.request import Endpoint
 from cluster.gateway import http_client
 from cluster.gateway.engine_errors import connection_lost, judge_response, no_replica
@@ -30,10 +30,9 @@ class EngineAnswer:
         return None if value is None else value.decode("latin-1")
 
     @property
-    def load(self) -> EngineLoad | None:
-        """What the replica tells of its load; None when it tells nothing."""
-        value = self._connection.headers.get(_LOAD)
-        return None if value is None else parse_load(value.decode("latin-1"))
+    def load(self) -> bytes | None:
+        """The header in which the replica tells its load; None when it tells nothing."""
+        return self._connection.headers.get(_LOAD)
 
     async def whole(self) -> bytes:
         """Return the whole body. Raises `EngineFailed`."""
