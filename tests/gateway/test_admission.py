@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from cluster.core.admission import DEFAULT_BOUNDS
+from cluster.gateway.admission import FRESH_S, PoolRoom
 from cluster.serving.sim.app import SimulatedApp, create_app
 from cluster.settings import SimulatedEngine
 from tests.gateway.conftest import (
@@ -258,3 +260,19 @@ async def test_the_hint_tells_what_waits(worlds: Worlds) -> None:
         await asyncio.gather(*(ask(world) for _ in range(20)))
     assert hints[-1] == 0
     assert max(hints) >= 400
+
+
+def test_a_fresh_report_is_not_read_again_while_nobody_waits() -> None:
+    """Of answers that come at once, one tells the load; after ten milliseconds another does."""
+    now = [100.0]
+    room = PoolRoom(DEFAULT_BOUNDS, lambda: now[0])
+    room.told("one", b"r=1;w=0;k=0.1;s=8")
+    room.told("one", b"r=2;w=0;k=0.1;s=16")
+    assert room.slots() == 8
+    room.told("two", b"r=1;w=0;k=0.1;s=4")  # another replica's is news
+    assert room.slots() == 12
+    now[0] += FRESH_S
+    room.told("one", b"r=2;w=0;k=0.1;s=16")
+    assert room.slots() == 20
+    room.told("one", b"nonsense")
+    assert room.slots() == 20
