@@ -26,8 +26,11 @@ What it does as the real ones do:
 - Deployments (with their ReplicaSet), StatefulSets, Jobs, Pods, claims, RayServices and certificates get
   the status that a test gave their kind as a fate; by default all goes well, at once.
 
-What it does not: an unknown field is always refused (the real one drops it, unless ``fieldValidation``
-says strict); defaults are those that clients go by, not all; custom kinds but KubeRay's are taken as they
+It is stricter where a chart's mistakes would show late: an unknown field is always refused (the real one
+drops it, unless ``fieldValidation`` says strict), and the pods in a RayService are checked as those that the
+operator would make of it.
+
+What it does not: defaults are those that clients go by, not all; custom kinds but KubeRay's are taken as they
 are; no admission, quotas, pod security, webhooks, other versions of a kind, tables for ``kubectl get``,
 ``exec``, proxies or events of its own; no pods come of workloads; an eviction heeds no disruption budget;
 messages are close to the real ones, not the same to the letter. It loses everything when it ends.

@@ -36,7 +36,7 @@ def broken(kind: Kind, body: Object, old: Object | None) -> Iterator[Cause]:
     """Yield each rule that an object breaks, given what it was before."""
     yield from _metadata(kind, body)
     check = _CHECKS.get(kind.kind)
-    if check is not None and kind.group != "ray.io":
+    if check is not None:
         yield from check(body)
     if old is not None:
         yield from _changed(kind, body, old)
@@ -113,6 +113,20 @@ def _cron_job(body: Object) -> Iterator[Cause]:
 
 def _pod(body: Object) -> Iterator[Cause]:
     yield from broken_pod(body["spec"], "spec", {"Always", "OnFailure", "Never"})
+
+
+def _ray_service(body: Object) -> Iterator[Cause]:
+    """Yield what is wrong with the pods that the operator would make: the API takes the object and not them."""
+    cluster, path = body["spec"].get("rayClusterConfig", {}), "spec.rayClusterConfig"
+    head = cluster.get("headGroupSpec", {})
+    groups = [(f"{path}.headGroupSpec", head)]
+    for at, group in enumerate(cluster.get("workerGroupSpecs") or ()):
+        groups.append((f"{path}.workerGroupSpecs[{at}]", group))
+    for place, group in groups:
+        template = group.get("template", {})
+        for key, value in template.get("metadata", {}).get("labels", {}).items():
+            yield from _label(f"{place}.template.metadata.labels", key, value)
+        yield from broken_pod(template.get("spec", {}), f"{place}.template.spec", {"Always", "Never"})
 
 
 def _secret(body: Object) -> Iterator[Cause]:
@@ -261,6 +275,7 @@ _CHECKS = {
     "Job": _job,
     "CronJob": _cron_job,
     "Pod": _pod,
+    "RayService": _ray_service,
     "Secret": _secret,
     "ConfigMap": _config_map,
     "Service": _service,

@@ -84,6 +84,13 @@ BAD = [
         "template: Required",
         id="ray-no-template",
     ),
+    pytest.param(
+        "RayService",
+        (f"{RAY}/headGroupSpec/template/spec/containers/0/volumeMounts", [{"name": "x", "mountPath": "/x"}]),
+        422,
+        "headGroupSpec.template.spec.containers[0].volumeMounts[0].name: Not found",
+        id="ray-no-volume",
+    ),
     pytest.param("RayService", ("spec/managedBy", "me"), 422, "managedBy field value", id="ray-rule"),
 ]
 
