@@ -9,9 +9,11 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import yaml
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from tests.certificates import Certificates
 from tests.kube.access import ADMIN, Account, Caller, Role
@@ -52,6 +54,7 @@ class KubernetesApi:
         self._requests = Requests(self.objects, self.faults, self._caller, lambda: self.bookmark_s)
         self._port = 0
         self._runner: web.AppRunner | None = None
+        self._transports: WeakSet[asyncio.Transport] = WeakSet()
         for namespace in ("default", "kube-system"):
             self.add_namespace(namespace)
         for name, definition in custom_definitions().items():
@@ -191,14 +194,14 @@ class KubernetesApi:
 
     def expire_watches(self) -> None:
         """Send every watch that its version is too old, as a server that falls behind does."""
-        for watch in self.objects.store.watches:
+        for watch in list(self.objects.store.watches):
             watch.send(error_event(too_old(0, self.objects.store.compacted)))
 
     # --- life
 
     async def start(self) -> None:
         """Listen; after a `stop`, on the same port as before."""
-        app = web.Application(client_max_size=_LARGEST_BODY)
+        app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[self._noted])
         app.router.add_get("/version", self._version)
         app.router.add_get("/{tail:(api|apis)/?}", self._groups)
         app.router.add_get("/api/v1", self._resources)
@@ -219,11 +222,14 @@ class KubernetesApi:
 
     async def stop(self) -> None:
         """Stop listening and end every connection; objects stay."""
-        for watch in self.objects.store.watches:
+        for watch in list(self.objects.store.watches):
             watch.send(None)
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        for transport in self._transports:
+            transport.abort()  # over TLS a close would wait for the client's
+        await asyncio.sleep(0)  # a transport closes its socket in the loop's next round
 
     def kubeconfig(self, path: Path, token: str = "admin-token", namespace: str | None = "serving") -> Path:
         """Write a kubeconfig for the holder of a token; return its path."""
@@ -264,6 +270,13 @@ class KubernetesApi:
             if "status" in body and made.get("status") != body["status"]:
                 made = self.objects.store.put(kind, {**made, "status": body["status"]})
         return made
+
+    @web.middleware
+    async def _noted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Keep in mind which connections there are."""
+        if request.transport is not None:
+            self._transports.add(request.transport)
+        return await handler(request)
 
     def _caller(self, request: web.Request) -> Caller:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")

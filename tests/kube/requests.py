@@ -163,7 +163,7 @@ class Requests:
         except ConnectionError:
             pass  # the client has left, or the test has cut it
         finally:
-            store.watches.discard(watch)
+            store.close(watch)
         return response
 
     async def _send(self, watch: Watch, response: web.StreamResponse, query: dict[str, str]) -> None:

@@ -116,7 +116,7 @@ def _pod(body: Object) -> Iterator[Cause]:
 
 
 def _ray_service(body: Object) -> Iterator[Cause]:
-    """Yield what is wrong with the pods that the operator would make: the API takes the object and not them."""
+    """Yield what is wrong with the pods that the operator would make: the API would take the object."""
     cluster, path = body["spec"].get("rayClusterConfig", {}), "spec.rayClusterConfig"
     head = cluster.get("headGroupSpec", {})
     groups = [(f"{path}.headGroupSpec", head)]

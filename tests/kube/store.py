@@ -115,6 +115,11 @@ class Store:
                     watch.send(event)
             self.watches.add(watch)
 
+    def close(self, watch: Watch) -> None:
+        """Tell a watch nothing more."""
+        with self.lock:
+            self.watches.discard(watch)
+
     def _tell(self, change: _Change) -> None:
         self._history.append(change)
         for watch in tuple(self.watches):  # others open and end meanwhile
