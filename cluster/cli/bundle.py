@@ -206,7 +206,7 @@ def _push(steps: "list[Push]", *, run: bool, quiet: bool) -> None:
 def _tell(bundle: Path, manifest: "Manifest", signer: str, *, json: bool) -> None:
     parts: dict[str, list[int]] = {}
     for path, entry in manifest.files.items():
-        folder = "/".join(path.split("/")[: 2 if path.startswith(("models/", "wheels/")) else 1])
+        folder = "/".join(path.split("/")[: 2 if path.startswith(("models/", "build/")) else 1])
         parts.setdefault(folder, []).append(entry.size)
     if json:
         sizes = {part: {"files": len(found), "bytes": sum(found)} for part, found in parts.items()}

@@ -34,6 +34,10 @@ class Variable:
     reason: str
 
 
+NOWHERE = "http://127.0.0.1:9"
+"""An address on which nothing listens (discard, RFC 863)."""
+
+
 def variables(settings: Settings) -> tuple[Variable, ...]:
     """Return every variable; Serve reads them at import, in each of its processes."""
     clock = str(clock_s(settings))
@@ -66,6 +70,9 @@ def variables(settings: Settings) -> tuple[Variable, ...]:
             "RAY_process_group_cleanup_enabled", "1", "a killed replica's EngineCore would keep the GPU"
         ),
         Variable("RAY_USAGE_STATS_ENABLED", "0", "no calls home"),
+        Variable(
+            "RAY_USAGE_STATS_REPORT_URL", NOWHERE, "Ray reports even that reports are off, beyond `ray.init`"
+        ),
         Variable("VLLM_NO_USAGE_STATS", "1", "no calls home"),
         Variable("DO_NOT_TRACK", "1", "no calls home"),
         Variable("HF_HUB_OFFLINE", "1", "models come from a directory; no look-ups that time out offline"),

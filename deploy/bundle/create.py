@@ -18,7 +18,7 @@ from deploy.bundle.archives import Archive
 from deploy.bundle.errors import BundleError
 from deploy.bundle.inventory import Package
 from deploy.bundle.manifest import Image, Manifest
-from deploy.bundle.recipe import ImageRecipe, ModelRecipe, Recipe, WheelsRecipe
+from deploy.bundle.recipe import BuildRecipe, ImageRecipe, ModelRecipe, Recipe
 from deploy.bundle.seal import Progress, seal
 from deploy.bundle.sources import DirectorySource, source_at
 from deploy.bundle.stock import Stock
@@ -47,8 +47,8 @@ def create(
         _chart(stock, base / recipe.chart)
         _vocabulary(stock, base / recipe.vocabulary)
         _files(stock, "Licences", [base / path for path in recipe.licences], "licences")
-        for name, wheels in recipe.wheels.items():
-            _wheels(stock, name, base, wheels)
+        for name, build in recipe.builds.items():
+            _build(stock, name, base, build, base / recipe.vocabulary)
         for name, model in recipe.models.items():
             _model(stock, name, base, model)
         images = {name: _image(stock, name, base, image, now) for name, image in recipe.images.items()}
@@ -91,9 +91,33 @@ def _files(stock: Stock, title: str, paths: Sequence[Path], folder: str) -> None
         stock.take(title, DirectorySource(path.parent), [path.name], folder)
 
 
-def _wheels(stock: Stock, image: str, base: Path, recipe: WheelsRecipe) -> None:
-    """Copy the wheels that a lock asks for, and the lock; every pin must have one."""
-    lock, folder = base / recipe.lock, base / recipe.folder
+def _file(stock: Stock, path: Path, folder: str, *, name: str) -> None:
+    """Copy a file under another name."""
+    stock.write(f"{folder}/{name}", path.read_text())
+
+
+def _build(stock: Stock, image: str, base: Path, recipe: BuildRecipe, vocabulary_folder: Path) -> None:
+    """Copy the context that an image is built in: one folder, and nothing of it is anywhere else."""
+    folder = f"build/{image}"
+    _wheels(stock, image, base / recipe.lock, base / recipe.wheels)
+    _file(stock, base / recipe.lock, folder, name="requirements.lock")
+    _file(stock, base / recipe.dockerfile, folder, name="Dockerfile")
+    _files(stock, "Project", [base / recipe.project], f"{folder}/project")
+    if recipe.debs is not None:
+        debs = sorted((base / recipe.debs).glob("*.deb"))
+        if not debs:
+            raise BundleError(f"{base / recipe.debs}: no .deb files: see `debs` in docs/airgap.md")
+        names = [path.name for path in debs]
+        stock.take(
+            f"Debian packages of {image}", DirectorySource(base / recipe.debs), names, f"{folder}/debs"
+        )
+    if recipe.vocabulary:
+        source = DirectorySource(vocabulary_folder)
+        stock.take("Vocabulary", source, [vocabulary.FILE_NAME], f"{folder}/vocabulary")
+
+
+def _wheels(stock: Stock, image: str, lock: Path, folder: Path) -> None:
+    """Copy the wheels that a lock asks for; every pin must have one."""
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     stock.progress.begin(f"Hashing wheels of {image}", sum(path.stat().st_size for path in paths))
     found = {path.name: transfer.sha256(path, stock.progress) for path in paths}
@@ -105,8 +129,7 @@ def _wheels(stock: Stock, image: str, base: Path, recipe: WheelsRecipe) -> None:
             f"{folder}: no file with a hash of {lock.name} for {named}{more}: "
             f"run pip download --require-hashes -r {lock} --dest {folder}"
         )
-    stock.take(f"Wheels of {image}", DirectorySource(folder), chosen, f"wheels/{image}")
-    _files(stock, "Lock", [lock], f"wheels/{image}")
+    stock.take(f"Wheels of {image}", DirectorySource(folder), chosen, f"build/{image}/wheels")
 
 
 def _model(stock: Stock, name: str, base: Path, recipe: ModelRecipe) -> None:

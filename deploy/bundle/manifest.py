@@ -4,7 +4,7 @@ A bundle is a directory, and the same tree behind a web server is the same bundl
 
     manifest.json       this document       models/<name>/      what vLLM loads
     manifest.json.sig   its signature       vocabulary/         the Harmony vocabulary
-    images.txt          images by digest    wheels/<image>/     for builds without a network
+    images.txt          images by digest    build/<image>/      what it is built from, offline
     images/             their archives      licences/           licence and usage policy
     chart/              the Helm chart      sbom/               a CycloneDX document for each image
 """

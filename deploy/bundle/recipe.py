@@ -34,13 +34,20 @@ class ModelRecipe(Strict):
     """File with a bearer token for the address."""
 
 
-class WheelsRecipe(Strict):
-    """The wheels that one image is built from."""
+class BuildRecipe(Strict):
+    """What one image is built from, without a network."""
 
+    dockerfile: Path
     lock: Path
     """Every pin in it must have a wheel with one of its hashes."""
-    folder: Path
-    """Made with ``pip download --require-hashes -r LOCK --dest FOLDER``."""
+    wheels: Path
+    """Folder made with ``pip download --require-hashes -r LOCK --dest FOLDER``."""
+    project: Path
+    """This project's own wheel: ``pip wheel --no-deps --wheel-dir FOLDER .``."""
+    debs: Path | None = None
+    """Folder of Debian packages that the image needs."""
+    vocabulary: bool = False
+    """Whether the Harmony vocabulary is baked in."""
 
 
 class Recipe(Strict):
@@ -53,7 +60,7 @@ class Recipe(Strict):
     models: Mapping[Name, ModelRecipe]
     vocabulary: Path
     """Folder of ``o200k_base.tiktoken``."""
-    wheels: Mapping[Name, WheelsRecipe] = {}
+    builds: Mapping[Name, BuildRecipe] = {}
     licences: tuple[Path, ...] = ()
     """Texts beside those that models bring: this product's, and those of what the images hold."""
 

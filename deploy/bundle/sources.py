@@ -155,6 +155,10 @@ class HttpSource:
             raise _refused(self.where(name), error.code) from error
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error) or type(error).__name__
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                raise SourceError(
+                    f"{self.where(name)}: {reason.verify_message}: name the right authority with --ca-file"
+                ) from error
             raise UnreachableError(f"{self.where(name)}: {reason}") from error
         with response:
             yield response

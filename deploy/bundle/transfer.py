@@ -50,8 +50,6 @@ def copy(
         raise SourceError(f"{where}: has {stat.size} bytes, not {expected.size}: copy the bundle again")
     try:
         path = _part_of(target, expected.sha256 if expected else f"{where} {stat}")
-        if stat.version is None and expected is None:
-            path.unlink(missing_ok=True)  # nothing would tell that the source changed since
         resumed = path.exists()
         with path.open("a+b") as file:
             part = _Part(file, progress)

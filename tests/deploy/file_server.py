@@ -1,5 +1,6 @@
 """A web server over a directory, with Range, and with the faults that a test orders."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,15 +38,17 @@ class FileServer:
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[FileServer]:
-    """Serve ``root`` on loopback."""
+def serving(root: Path, tls: ssl.SSLContext | None = None) -> Iterator[FileServer]:
+    """Serve ``root`` on loopback, over TLS if there is a context for it."""
     state = FileServer(root)
 
     class Handler(_Handler):
         server_state = state
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    state.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

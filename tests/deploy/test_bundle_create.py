@@ -19,7 +19,7 @@ from deploy.bundle import recipe as recipes
 from deploy.bundle.create import create
 from deploy.bundle.errors import BundleError, MissingError, SourceError, UnreachableError
 from deploy.bundle.load import load
-from deploy.bundle.manifest import MANIFEST, SIGNATURE, Manifest
+from deploy.bundle.manifest import MANIFEST, SIGNATURE, Manifest, parse
 from deploy.bundle.seal import verify
 from deploy.bundle.signing import SignatureError
 from deploy.bundle.sources import DirectorySource
@@ -85,6 +85,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     digest = hashlib.sha256((wheels / "tiny-1.0-py3-none-any.whl").read_bytes()).hexdigest()
     (tmp_path / "gateway.lock").write_text(f"tiny==1.0 \\\n    --hash=sha256:{digest}\n")
     (tmp_path / "LICENSE").write_text("Apache 2.0")
+    (tmp_path / "gateway.Dockerfile").write_text("ARG PYTHON_IMAGE")
+    (tmp_path / "project-1.0-py3-none-any.whl").write_bytes(b"project")
+    (tmp_path / "debs").mkdir()
+    (tmp_path / "debs" / "wget.deb").write_bytes(b"wget")
     image = write_oci(tmp_path / "gateway.tar", [{"var/lib/dpkg/status": b"Package: a\nVersion: 1\n"}])
     site.document = {
         "version": 1,
@@ -95,7 +99,16 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         },
         "models": {MODEL: {"source": f"hub/{MODEL}"}},
         "vocabulary": "vocabulary",
-        "wheels": {"gateway": {"lock": "gateway.lock", "folder": "wheels"}},
+        "builds": {
+            "gateway": {
+                "dockerfile": "gateway.Dockerfile",
+                "lock": "gateway.lock",
+                "wheels": "wheels",
+                "project": "project-1.0-py3-none-any.whl",
+                "debs": "debs",
+                "vocabulary": True,
+            }
+        },
         "licences": ["LICENSE"],
     }
     return site
@@ -119,8 +132,12 @@ def test_everything_that_a_site_needs_is_in(site: Site) -> None:
         "sbom/engine.cdx.json",
         "sbom/gateway.cdx.json",
         f"vocabulary/{vocabulary.FILE_NAME}",
-        "wheels/gateway/gateway.lock",
-        "wheels/gateway/tiny-1.0-py3-none-any.whl",
+        "build/gateway/Dockerfile",
+        "build/gateway/debs/wget.deb",
+        "build/gateway/project/project-1.0-py3-none-any.whl",
+        "build/gateway/requirements.lock",
+        f"build/gateway/vocabulary/{vocabulary.FILE_NAME}",
+        "build/gateway/wheels/tiny-1.0-py3-none-any.whl",
     }
     unwanted = {".gitattributes"}
     top = {path.name for path in site.repository.iterdir() if path.is_file()}
@@ -206,6 +223,40 @@ def test_a_mirror_without_versions_is_read_anew(site: Site) -> None:
         site.create()
         assert server.gets(SHARD) == [None]
     assert site.findings() == []
+
+
+def test_a_source_that_changed_is_read_from_its_beginning(tmp_path: Path) -> None:
+    """Whatever was reached: as `If-Range` makes a web server do."""
+    (tmp_path / "file").write_text("0123456789")
+    source = DirectorySource(tmp_path)
+    version = source.stat("file").version
+    for asked, start, text in ((version, 4, b"456789"), ("older", 0, b"0123456789")):
+        with source.open("file", 4, asked) as opened:
+            assert (opened.start, b"".join(opened.chunks)) == (start, text)
+
+
+def test_half_a_file_without_a_version_is_read_anew(site: Site) -> None:
+    """Nothing would tell whether what had arrived is of the same file."""
+    with serving(site.repository) as server:
+        of_server(site, server)
+        server.tags = False
+        before_shard = [10**9] * (len(list(site.repository.iterdir())) - 5)
+        server.cuts = [*before_shard, 2_000_000] + [0] * 20
+        with pytest.raises(UnreachableError):
+            site.create()
+        server.cuts.clear()
+        write_checkpoint(site.repository, seed=7)
+        site.create()
+    assert (site.bundle / "models" / MODEL / SHARD).read_bytes() == (site.repository / SHARD).read_bytes()
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a//b", "a/./b", "a\\b", "a\nb", ""])
+def test_a_manifest_cannot_name_a_file_outside(path: str) -> None:
+    """Not even one with a good signature."""
+    entry = {"sha256": "0" * 64, "size": 1}
+    document = {"version": 1, "product": "1", "created": "x", "files": {path: entry}}
+    with pytest.raises(BundleError, match="is no path inside a bundle"):
+        parse(json.dumps(document).encode(), origin="test")
 
 
 @pytest.mark.parametrize("name", ["USAGE_POLICY", "tokenizer.json", SHARD])
@@ -314,8 +365,8 @@ def damage_missing(bundle: Path) -> str:
 
 def damage_extra(bundle: Path) -> str:
     """Add a file."""
-    (bundle / "wheels" / "gateway" / "evil-1.0-py3-none-any.whl").write_text("x")
-    return r"wheels/gateway/evil-1\.0-py3-none-any\.whl: is not in the manifest; remove it"
+    (bundle / "build" / "gateway" / "wheels" / "evil-1.0-py3-none-any.whl").write_text("x")
+    return r"build/gateway/wheels/evil-1\.0-py3-none-any\.whl: is not in the manifest; remove it"
 
 
 def damage_link(bundle: Path) -> str:

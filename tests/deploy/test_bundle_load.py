@@ -20,6 +20,7 @@ from deploy.bundle.load import Loaded, load
 from deploy.bundle.manifest import MANIFEST, parse
 from deploy.bundle.signing import SignatureError
 from deploy.bundle.sources import DirectorySource, HttpSource, Source
+from tests import certificates
 from tests.deploy.bundles import KEY, SHARD, Count, sealed
 from tests.deploy.file_server import serving
 
@@ -270,6 +271,18 @@ def test_a_token_goes_to_its_server_alone(bundle: Path, models: Path) -> None:
         with pytest.raises(SourceError, match=r"access refused \(401\); give credentials with --token-file"):
             run(HttpSource(front.url), models / "other")
     assert set(store.authorizations) == {None}
+    assert same(bundle, models)
+
+
+def test_a_private_authority_has_to_be_named(bundle: Path, models: Path, tmp_path: Path) -> None:
+    """A certificate that nobody vouches for is a finding at once, with the option that mends it."""
+    made = certificates.make(tmp_path)
+    with serving(bundle, made.server()) as server:
+        naps: list[float] = []
+        with pytest.raises(SourceError, match="name the right authority with --ca-file"):
+            run(HttpSource(server.url), models, naps)
+        assert naps == []
+        run(HttpSource(server.url, ca_file=made.ca), models)
     assert same(bundle, models)
 
 

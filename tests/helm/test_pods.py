@@ -211,3 +211,16 @@ def test_metrics_ports_are_declared(default: Rendered) -> None:
             ports = {port["name"]: port["containerPort"] for port in container["ports"]}
             assert ports.items() >= {"metrics": 8080, "haproxy-metrics": 9101, "serve": 8000}.items()
             assert not name.endswith("/head") or ports["as-metrics"] == 44217
+
+
+def test_rays_head_asks_no_cloud_and_reports_to_nobody(rendered: Rendered) -> None:
+    """A file in its home, and an address of nowhere, stop what Ray does with usage reports off too."""
+    template = rendered.cluster["headGroupSpec"]["template"]
+    (head,) = template["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in head["env"]}
+    assert environment["RAY_USAGE_STATS_REPORT_URL"] == "http://127.0.0.1:9"
+    (mount,) = [mount for mount in head["volumeMounts"] if mount.get("subPath")]
+    assert mount["mountPath"] == f"{environment['HOME']}/ray_bootstrap_config.yaml"
+    (volume,) = [one for one in template["spec"]["volumes"] if one["name"] == mount["name"]]
+    assert rendered.named("ConfigMap", "-config")["data"][mount["subPath"]] == "{}"
+    assert volume["configMap"]["name"] == rendered.named("ConfigMap", "-config")["metadata"]["name"]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray._common.usage import usage_lib
 
 from cluster import settings as document
 from cluster.core.routing import Policy
@@ -160,3 +161,12 @@ def test_a_pool_belongs_on_its_worker_group() -> None:
     assert node_resources(pool) == {}
     tied = pool.model_copy(update={"settings": pool.settings.model_copy(update={"worker_group": "l4"})})
     assert node_resources(tied) == {"worker_group:l4": 0.001}
+
+
+def test_even_a_report_that_reports_are_off_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray 2.60 sends one where the cluster is not of `ray.init`; the variable is what it reads."""
+    for name, value in deploy.environment(settings()).items():
+        monkeypatch.setenv(name, value)
+    assert not usage_lib.usage_stats_enabled()
+    url = usage_lib._usage_stats_report_url()  # type: ignore[no-untyped-call]
+    assert url == "http://127.0.0.1:9"

@@ -50,6 +50,7 @@ RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS: "1"
 RAY_process_group_cleanup_enabled: "1"
 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S: {{ $clock | quote }}
 RAY_GRAFANA_HOST: DISABLED
+RAY_USAGE_STATS_REPORT_URL: http://127.0.0.1:9
 HOME: /cache
 {{- with .Values.config.serving.vocabulary_dir }}
 TIKTOKEN_ENCODINGS_BASE: {{ . }}
