@@ -12,7 +12,7 @@ from deploy import stalls
 from deploy.api import Object
 from deploy.names import COMPONENT_LABEL, GPU, PRODUCT_LABEL
 from deploy.objects import at, condition, is_quantity, is_true, label, name, number, request
-from deploy.release import Release
+from deploy.release import Release, cluster
 from deploy.stalls import Stall
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%")
@@ -132,14 +132,29 @@ def decide(release: Release) -> Status:
 
 
 def _outdated(release: Release) -> bool:
-    """Compare what the operator compares; an upgrade that is under way is none of it."""
-    running = next(
-        (each for each in release.ray_clusters if name(each) == release.ray_cluster("active")), None
-    )
+    """Compare specs and images; an upgrade that is under way replaces the pods by itself.
+
+    Specs alone do not tell: a new version of the operator writes the present one to a cluster of old pods.
+    """
+    active = release.ray_cluster("active")
+    running = next((each for each in release.ray_clusters if name(each) == active), None)
     wanted = at(release.ray_service, "spec", "rayClusterConfig")
     if running is None or not wanted or release.ray_cluster("pending"):
         return False
-    return bool(_pods_of(running["spec"]) != _pods_of(wanted))
+    images = _images(wanted)
+    old = [pod for pod in release.pods if cluster(pod) == active and not _first_images(pod) <= images]
+    return bool(old) or bool(_pods_of(running["spec"]) != _pods_of(wanted))
+
+
+def _images(spec: Object) -> set[str]:
+    """Return the images of a Ray cluster's own containers."""
+    groups = [spec.get("headGroupSpec") or {}, *(spec.get("workerGroupSpecs") or [])]
+    return {image for group in groups for image in _first_images(group.get("template") or {})}
+
+
+def _first_images(pod: Object) -> set[str]:
+    """Return the image of a pod's Ray container, which is the first; the operator adds others."""
+    return {str(each.get("image")) for each in (at(pod, "spec", "containers") or [])[:1]}
 
 
 def _pods_of(spec: Object) -> Any:

@@ -147,6 +147,14 @@ def test_the_operators_spelling_is_no_change() -> None:
     assert status.decide(found).outdated
 
 
+def test_old_pods_under_a_new_specification() -> None:
+    """A cluster whose spec is the present one, and whose pods run another image, is of an older one."""
+    found = release("releases/ready")
+    (worker, *_) = found.workers(found.ray_cluster("active"))
+    worker["spec"]["containers"][0]["image"] = "registry.example.com/gpt-oss-cluster/engine:older"
+    assert status.decide(found).outdated
+
+
 def test_events_of_another_release_tell_nothing() -> None:
     """A release whose name begins like this one's has stalls of its own."""
     found = release("stalls/quota")
