@@ -126,9 +126,9 @@ async def leases_end(stack: Stack) -> list[str]:
         left = dict(redis.zrange(f"{_KEY}:leases", 0, -1, withscores=True))
     late = [name.decode() for name, at_us in left.items() if name.decode() not in stack.orphans]
     await asyncio.sleep(max((at_us / 1e6 + wait_s - now_s for at_us in left.values()), default=0))
-    rng = random.Random(0)
-    load = Load(stack, rng, itertools.count(1_000_000_000))
-    await load.start(short, 1)
+    load = Load(stack, random.Random(0), itertools.count(1_000_000_000))
+    await load.start(short, 0)
+    await load.answers(limit_s=MAX_REQUEST_S)  # leases that have ended go with the next request
     await load.stop()
     return [f"held by nobody: {name}" for name in (*late, *limiter(stack).leases)]
 
