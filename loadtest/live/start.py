@@ -79,7 +79,6 @@ class Command:
 def run(command: Command) -> int:
     """Run Locust to its end and return its status. Raises `UnreachableError`."""
     check(command.base_url, command.key)
-    command.out.mkdir(parents=True, exist_ok=True)
     with subprocess.Popen(
         command.arguments(), env=command.environment(), stdin=subprocess.DEVNULL
     ) as process:

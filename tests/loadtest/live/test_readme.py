@@ -15,7 +15,7 @@ README = (ROOT / "loadtest" / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 QUICK = {
     "everyday.yaml": "shape.users=8 shape.seconds=3 pace.mean_s=0.3 warm_up_s=0",
-    "soak.yaml": "shape.users=8 shape.seconds=20 pace.mean_s=0.3",
+    "soak.yaml": "shape.users=8 shape.seconds=5 pace.mean_s=0.3",
     "knee.yaml": "shape.first=2 shape.most=4 shape.settle_s=1 shape.seconds=1 shape.least=1 pace.mean_s=0.1",
     "spike.yaml": "shape.users=2 shape.peak=9 shape.before_s=2 shape.spike_s=2 shape.after_s=1",
     "overload.yaml": "shape.users=2 shape.before_s=2 shape.overload_s=2 shape.after_s=1",
@@ -35,7 +35,9 @@ def quick(line: str, port: int) -> str:
         line += " --set drain_s=5" + (
             "" if "everyday" in line or "knee" in line else " --set pace.mean_s=0.3"
         )
-    return f"timeout --preserve-status --signal INT 6 {line}" if "--web " in line else line
+    if "--web " in line:
+        line = f"timeout --preserve-status --signal INT 6 {line} --out loadtest/results/web"
+    return line
 
 
 def script(port: int) -> str:
