@@ -42,6 +42,18 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"secrets": {"create": False, "existing": {"secrets": "a", "rayAuth": "b", "redis": "c"}}},
         "secrets.create is false, so secrets.existing.keys must name a Secret",
     ),
+    "another Secret of keys": (
+        {"config": {"auth": {"keys": {"secret": "mine"}}}},
+        'config.auth.keys.secret is "mine", but the gateway gets rights to "gpt-oss-cluster-keys"',
+    ),
+    "keys in another namespace": (
+        {"config": {"auth": {"keys": {"namespace": "elsewhere"}}}},
+        'config.auth.keys.namespace is "elsewhere", but the gateway gets rights in "ai" alone',
+    ),
+    "another port": (
+        {"config": {"gateway": {"admin_listen": "0.0.0.0:9090"}}},
+        'config.gateway.admin_listen is "0.0.0.0:9090", but Service, probes and network policies use',
+    ),
     "no redis secret": (
         {"secrets": {"create": False, "existing": {"secrets": "a", "rayAuth": "b", "keys": "c"}}},
         "secrets.create is false, so secrets.existing.redis must name a Secret",

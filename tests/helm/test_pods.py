@@ -224,3 +224,60 @@ def test_rays_head_asks_no_cloud_and_reports_to_nobody(rendered: Rendered) -> No
     (volume,) = [one for one in template["spec"]["volumes"] if one["name"] == mount["name"]]
     assert rendered.named("ConfigMap", "-config")["data"][mount["subPath"]] == "{}"
     assert volume["configMap"]["name"] == rendered.named("ConfigMap", "-config")["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "replicas", "least"),
+    [
+        pytest.param(2, 1, 1, id="two serve"),
+        pytest.param(8, 6, 6, id="a spare worker does not count"),
+        pytest.param(1, 0, None, id="a single one may go"),
+    ],
+)
+def test_workers_leave_one_after_the_other(
+    helm: Tool, workers: int, replicas: int, least: int | None
+) -> None:
+    """Of those that serve all but one stay; Kubernetes has no ``maxUnavailable`` for RayClusters."""
+    pools = {
+        "gpt-oss-120b": {"replicas": {"min": replicas, "max": 8}} if replicas else None,
+        "gpt-oss-20b": {"replicas": {"min": 1, "max": 1}},
+    }
+    config: Object = {"serving": {"pools": pools}}
+    if not replicas:
+        config |= {"models": {"gpt-oss-120b": None}, "aliases": {"gpt-oss": None}}
+    bounds = {"replicas": {"min": workers, "max": workers}}
+    rendered = render(helm, {"config": config, "ray": {"workerGroups": {"h100": bounds}}})
+    budgets = [one for one in rendered.of("PodDisruptionBudget") if one["metadata"]["name"].endswith("-ray")]
+    assert [one["spec"].get("minAvailable") for one in budgets] == ([least] if least else [])
+    assert "maxUnavailable" not in str(budgets)
+
+
+def test_another_pod_is_another_prefetch_job(helm: Tool) -> None:
+    """A Job's pod cannot be changed, so that its name follows from it: an upgrade never meets that error."""
+    changes: list[Object] = [
+        {},
+        {"images": {"gateway": {"tag": "0.1.1"}}},
+        {"global": {"imagePullSecrets": [{"name": "registry"}]}},
+        {"modelStorage": {"existingClaim": "other"}},
+        {"prefetch": {**PREFETCH, "publicKey": "-----BEGIN PUBLIC KEY----- other"}},
+    ]
+    jobs = [render(helm, {"prefetch": PREFETCH, **change}).of("Job")[0] for change in changes]
+    assert len({job["metadata"]["name"] for job in jobs}) == len(changes)
+    assert all(len(job["metadata"]["name"]) <= 63 for job in jobs)
+    unrelated = render(helm, {"prefetch": PREFETCH, "gateway": {"replicas": 3}}).of("Job")[0]
+    assert unrelated["metadata"]["name"] == jobs[0]["metadata"]["name"]
+
+
+BYTES = {"Mi": 2**20, "Gi": 2**30}
+
+
+def test_the_object_store_lies_in_memory(rendered: Rendered) -> None:
+    """It is smaller than /dev/shm, else Ray would put it on the disk; its size fits the pod's limit."""
+    groups = [rendered.cluster["headGroupSpec"], *rendered.cluster["workerGroupSpecs"]]
+    for group in groups:
+        spec = group["template"]["spec"]
+        [shared] = [one["emptyDir"]["sizeLimit"] for one in spec["volumes"] if one["name"] == "shared-mem"]
+        size = int(shared[:-2]) * BYTES[shared[-2:]]
+        assert int(group["rayStartParams"]["object-store-memory"]) < size
+        limit = spec["containers"][0]["resources"]["limits"]["memory"]
+        assert size < int(limit[:-2]) * BYTES[limit[-2:]]

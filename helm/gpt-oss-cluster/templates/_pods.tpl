@@ -126,3 +126,24 @@ hostPath:
   readOnly: true
 {{- end }}
 {{- end -}}
+
+{{/* Workers that have a replica, and so are ready, when nothing is amiss: the fewest. */}}
+{{- define "gpt-oss-cluster.servingWorkers" -}}
+{{- $total := 0 -}}
+{{- range (include "gpt-oss-cluster.workerGroups" . | fromYaml).groups -}}
+{{- $name := .name -}}
+{{- $replicas := 0 -}}
+{{- range $.Values.config.serving.pools -}}
+{{- if eq (.worker_group | default "") $name -}}
+{{- $replicas = add $replicas (dig "replicas" "min" 1 .) -}}
+{{- end -}}
+{{- end -}}
+{{- $total = add $total (min (int .group.replicas.min) (divf $replicas (max 1 (int .group.gpus)) | ceil | int)) -}}
+{{- end -}}
+{{- $total -}}
+{{- end -}}
+
+{{/* Bytes of Ray's object store: nothing large passes through it, and one that /dev/shm cannot hold would lie on the disk. */}}
+{{- define "gpt-oss-cluster.objectStore" -}}
+"500000000"
+{{- end -}}

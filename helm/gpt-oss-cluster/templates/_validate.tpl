@@ -41,6 +41,14 @@ secrets.create is false, so secrets.existing.{{ . }} must name a Secret that exi
 {{- end }}
 {{- end }}
 {{- end }}
+{{- $keys := dig "auth" "keys" dict .Values.config -}}
+{{- $secret := include "gpt-oss-cluster.secretName" (dict "root" . "entry" "keys") -}}
+{{- if and $keys.secret (ne $keys.secret $secret) }}
+config.auth.keys.secret is "{{ $keys.secret }}", but the gateway gets rights to "{{ $secret }}": leave it out, and name yours in secrets.existing.keys.
+{{- end }}
+{{- if and $keys.namespace (ne $keys.namespace .Release.Namespace) }}
+config.auth.keys.namespace is "{{ $keys.namespace }}", but the gateway gets rights in "{{ .Release.Namespace }}" alone: leave it out.
+{{- end }}
 {{- if and .Values.ray.gcsFaultTolerance.enabled (not .Values.ray.gcsFaultTolerance.redisAddress) (ne .Values.redis.mode "builtin") }}
 ray.gcsFaultTolerance is enabled without a Redis: set its redisAddress, or redis.mode to builtin.
 {{- end }}
@@ -58,6 +66,12 @@ loadtest.plan searches for the knee, which needs objectives to break: set loadte
 
 {{- define "gpt-oss-cluster.validate.gateways" -}}
 {{- $gateway := .Values.gateway -}}
+{{- range $name, $port := dict "listen" "8080" "admin_listen" "8081" -}}
+{{- $address := dig "gateway" $name "" $.Values.config -}}
+{{- if and $address (not (hasSuffix (printf ":%s" $port) $address)) }}
+config.gateway.{{ $name }} is "{{ $address }}", but Service, probes and network policies use port {{ $port }}: leave it out.
+{{- end }}
+{{- end }}
 {{- if and $gateway.autoscaling.enabled $gateway.replicas }}
 gateway.replicas is {{ $gateway.replicas }} and gateway.autoscaling is enabled: set one of them, for each would undo what the other does.
 {{- end }}

@@ -11,7 +11,8 @@
   replicas: {{ $group.replicas.min }}
   minReplicas: {{ $group.replicas.min }}
   maxReplicas: {{ $group.replicas.max }}
-  rayStartParams: {}
+  rayStartParams:
+    object-store-memory: {{ include "gpt-oss-cluster.objectStore" . }}
   resources:
     CPU: {{ $group.logicalCPUs | quote }}
     GPU: {{ $group.gpus | quote }}
