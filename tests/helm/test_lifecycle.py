@@ -20,7 +20,7 @@ from cluster.stores import secret_vault
 from tests.conftest import ROOT, fetched
 from tests.helm.chart_docs import CHART
 from tests.helm_tools import Tool
-from tests.kube.cluster import Cluster
+from tests.kube.cluster import Cluster, running
 from tests.kube.status import Object
 
 RELEASE, NAMESPACE = "gpt", "serving"
@@ -182,6 +182,15 @@ def test_a_test_that_fails_is_told(one_release: Tool, cluster: Cluster) -> None:
     failed = one_release("test", RELEASE, "--timeout", "20s", check=False)
     assert failed.returncode == 1
     assert "failed" in (failed.stdout + failed.stderr).lower()
+
+
+@pytest.mark.parametrize("minor", ["1.30", "1.33"])
+def test_older_kubernetes(tmp_path: Path, minor: str) -> None:
+    """The chart's objects are good for older minors too, by their own strict schemas."""
+    with running(tmp_path, minor=minor) as cluster:
+        connected = cluster.connected(fetched("helm-4", tmp_path))
+        connected("install", RELEASE, str(CHART), *WAIT)
+        assert status_of(connected) == "deployed"
 
 
 def test_unknown_values_are_refused(one_release: Tool) -> None:

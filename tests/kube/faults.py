@@ -42,11 +42,6 @@ class Faults:
         with self._lock:
             self._ordered.append(fault)
 
-    def clear(self) -> None:
-        """Forget what has not happened yet."""
-        with self._lock:
-            self._ordered.clear()
-
     def meet(self, action: Action) -> None:
         """Raise `ApiError` or `DroppedError` where one is meant for a request."""
         with self._lock:

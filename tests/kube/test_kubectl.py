@@ -150,6 +150,7 @@ def test_wait_follows_a_condition(ctl: Tool, cluster: Cluster, tmp_path: Path) -
     with subprocess.Popen(command, env=ctl.environment, stdout=subprocess.PIPE) as waiting:
         while not cluster.api.watching:
             assert waiting.poll() is None
+        cluster.api.slow_watches(0.5)
         cluster.api.give("RayService", "done")
         assert waiting.wait(20) == 0
 
@@ -164,6 +165,26 @@ def test_deleting_takes_what_is_owned(ctl: Tool, cluster: Cluster, tmp_path: Pat
     assert 'deployments.apps "web" not found' in missing.stderr
     ctl("delete", "namespace", "serving")
     assert cluster.api.names("ConfigMap", "serving") == []
+
+
+def test_a_finalizer_holds_an_object(ctl: Tool, cluster: Cluster, tmp_path: Path) -> None:
+    """What has a finalizer is marked as deleted, and goes once the finalizer does."""
+    body = good("ConfigMap", ("metadata", {"name": "held", "finalizers": ["example.com/hold"]}))
+    ctl("create", "-f", file(tmp_path, body))
+    ctl("delete", "configmap", "held", "--wait=false")
+    found = cluster.api.get("ConfigMap", "held", "serving")
+    assert found is not None
+    assert found["metadata"]["deletionTimestamp"]
+    ctl("patch", "configmap", "held", "--type", "merge", "--patch", '{"metadata": {"finalizers": null}}')
+    assert cluster.api.get("ConfigMap", "held", "serving") is None
+
+
+def test_a_busy_server_is_asked_again(ctl: Tool, cluster: Cluster) -> None:
+    """Go's client waits as long as a 429 says and asks again, as it does of a real server."""
+    cluster.api.fail(429, 1, "TooManyRequests", resource="configmaps", retry_after_s=1)
+    assert ctl("get", "configmaps").returncode == 0
+    asked = [path for verb, path, _ in cluster.api.requests if verb == "list" and "configmaps" in path]
+    assert len(asked) == 2
 
 
 def test_rights_are_told_and_held(cluster: Cluster, kubectl: Tool, tmp_path: Path) -> None:
