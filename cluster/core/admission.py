@@ -12,13 +12,23 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from cluster.core.capacity import Capacity
+from cluster.core.capacity import OVERCOMMIT, Capacity
 from cluster.core.effort import EFFORTS, Effort
 from cluster.core.engine import EngineLoad
 from cluster.core.fair_queue import FairQueue, Ticket, TicketHeap
 from cluster.core.tier import TIERS, Tier
 
-__all__ = ["DEFAULT_BOUNDS", "MAX_RETRY_AFTER_S", "Bounds", "Moves", "Refused", "Room", "Ticket", "value_of"]
+__all__ = [
+    "DEFAULT_BOUNDS",
+    "MAX_RETRY_AFTER_S",
+    "Bounds",
+    "Moves",
+    "Refused",
+    "Room",
+    "Ticket",
+    "value_of",
+    "yields",
+]
 
 MAX_RETRY_AFTER_S = 120
 """Longest wait that is told: OpenAI's clients do not retry at all when told to wait longer."""
@@ -30,6 +40,11 @@ RATE_MEMORY_S = 20.0
 """Seconds of queueing after which what was seen of the rate counts for a third."""
 ENGINE_PART = 0.2
 """Share of the time until its deadline that a request keeps for the queue of an engine."""
+YIELDING_OVERCOMMIT = 0.97
+"""Requests inside over the slots from which on one that yields waits. A slot that high effort has is gone for
+a minute and a half, so three of a hundred are left free for the next short ones."""
+YIELD_S = 30.0
+"""Seconds without any request that does not yield after which nothing is left free for them."""
 LEAST_ENTRIES = 8
 """Entries from the queue, old ones faded, below which no rate is known."""
 LEAST_LEFT = 1 / 4
@@ -54,6 +69,11 @@ _VALUES: dict[tuple[Effort, Tier], int] = {
     for effort in EFFORTS
     for tier in TIERS
 }
+
+
+def yields(effort: Effort) -> bool:
+    """Tell whether ``effort`` leaves the last free slots to others: high effort, which can wait longest."""
+    return effort == "high"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +119,8 @@ class Room:
         self._patience_s: dict[int, float] = {}
         """By value, in how many seconds the last one that came was due."""
         self._evicted: list[tuple[Ticket, Refused]] = []
-        self._swept_s = -math.inf
+        self._swept_s = self._hurried_s = -math.inf
+        """When it was swept last, and when the last one came that does not yield."""
 
     @property
     def waiting(self) -> int:
@@ -118,7 +139,9 @@ class Room:
 
     def offer(self, ticket: Ticket, now_s: float) -> Literal["entered", "waits"] | Refused:
         """Ask to go in. A ticket that waits comes out of `tick`, or goes with `leave`."""
-        if not self._queue.count and self.capacity.free(now_s) > 0:
+        if not ticket.yields:
+            self._hurried_s = now_s
+        if not self._queue.count and self._free(now_s, yields=ticket.yields) > 0:
             ticket.state = "inside"
             self.capacity.enter(now_s)
             return "entered"
@@ -190,7 +213,11 @@ class Room:
     def _let_in(self, now_s: float) -> list[Ticket]:
         entered: list[Ticket] = []
         window = FAIR_WINDOW_S * (self._rate.tokens_per_s or 0.0)
-        while self.capacity.free(now_s) > 0 and (ticket := self._queue.next(window)) is not None:
+        while self.capacity.free(now_s) > 0:
+            last_slots = self._free(now_s, yields=True) <= 0
+            ticket = self._queue.next(window, last_slots=last_slots)
+            if ticket is None:
+                break
             self._queue.serve(ticket)
             self._expiries.note_gone()
             self.capacity.enter(now_s)
@@ -199,6 +226,11 @@ class Room:
         if not self._queue.count:
             self._rate.pause(now_s)
         return entered
+
+    def _free(self, now_s: float, *, yields: bool) -> int:
+        """Return how many may go in of those that yield, or of the others."""
+        yields = yields and now_s - self._hurried_s <= YIELD_S
+        return self.capacity.free(now_s, YIELDING_OVERCOMMIT if yields else OVERCOMMIT)
 
     def _drop(self, ticket: Ticket, now_s: float) -> None:
         self._queue.drop(ticket)

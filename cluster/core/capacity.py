@@ -66,20 +66,23 @@ class Capacity:
         """Share of the pool's load that is this gateway's, smoothed, 0 to 1."""
         return min(1.0, self._seen_own / self._seen_all)
 
-    def limit(self, now_s: float) -> float:
-        """Return how many requests, everybody's together, may be inside while this gateway sends more."""
+    def limit(self, now_s: float, overcommit: float = OVERCOMMIT) -> float:
+        """Return how many requests, everybody's together, may be inside while this gateway sends more.
+
+        ``overcommit`` is how many that are for each slot.
+        """
         silent_s = 0.0 if self._heard_s is None else max(0.0, now_s - self._heard_s)
         if not self._replicas:
             return START * (1 + int(silent_s))
         # of the load as it is now: with the smoothed share, gateways swing around the middle for minutes
         everybody = self.own + self.others
         share = self.own / everybody if everybody >= 1 else self.share
-        limit = OVERCOMMIT * self.slots * (1 + EQUALISER * (1 - share))
+        limit = overcommit * self.slots * (1 + EQUALISER * (1 - share))
         return limit + START * int(silent_s / SILENCE_S) if silent_s >= SILENCE_S and self.own else limit
 
-    def free(self, now_s: float) -> int:
+    def free(self, now_s: float, overcommit: float = OVERCOMMIT) -> int:
         """Return how many requests this gateway may send now; one at least while it has none inside."""
-        limit, own = self.limit(now_s), self.own
+        limit, own = self.limit(now_s, overcommit), self.own
         if self._replicas:
             seen = self._own_seen / len(self._replicas)
             room = limit - self._load

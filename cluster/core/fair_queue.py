@@ -27,6 +27,7 @@ class Ticket:
         "tenant",
         "tokens",
         "value",
+        "yields",
     )
 
     def __init__(
@@ -38,6 +39,7 @@ class Ticket:
         tokens: float,
         due_s: float | None = None,
         size_bytes: int = 0,
+        yields: bool = False,
     ) -> None:
         self.tenant = tenant
         self.value = value
@@ -51,6 +53,8 @@ class Ticket:
         """Output tokens expected of it, which is what tenants share."""
         self.size_bytes = size_bytes
         """Memory that it holds while it waits."""
+        self.yields = yields
+        """Whether it leaves the last free slots to others: it can wait, and then keeps its slot for long."""
         self.offered_s = self.expires_s = 0.0
         self.state = "new"
         """``new``, ``waiting``, ``inside`` or ``gone``."""
@@ -155,17 +159,23 @@ class FairQueue:
         self._largest = max(self._largest, ticket.tokens)
         self._list(tenant, ticket.value)
 
-    def next(self, window_tokens: float) -> Ticket | None:
+    def next(self, window_tokens: float, *, last_slots: bool = False) -> Ticket | None:
         """Return who goes next, who stays until `serve` or `drop`; None when nobody waits.
 
         ``window_tokens`` is how far a tenant may be ahead before deadlines count no more for it; twice the
-        largest ticket at least.
+        largest ticket at least. The ``last_slots`` are not for who yields.
         """
         tops = list(self._tops())
         if not tops:
             return None
-        self._virtual = max(self._virtual, min(tenant.virtual for tenant, _ in tops))
-        edge = self._virtual + max(window_tokens, 2 * self._largest)
+        least = min(tenant.virtual for tenant, _ in tops)
+        self._virtual = max(self._virtual, least)
+        if last_slots:
+            tops = [(tenant, ticket) for tenant, ticket in tops if not ticket.yields]
+            if not tops:
+                return None
+            least = min(tenant.virtual for tenant, _ in tops)
+        edge = max(self._virtual, least) + max(window_tokens, 2 * self._largest)
         fair = [ticket for tenant, ticket in tops if tenant.virtual <= edge]
         return min(fair, key=_when_due)
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from cluster.core.admission import Bounds, Refused, Room, Ticket, value_of
+from cluster.core.admission import Bounds, Refused, Room, Ticket, value_of, yields
 from cluster.core.engine import EngineLoad, parse_load
 from cluster.core.request import ParsedRequest
 from cluster.gateway.exchange import Exchange
@@ -159,6 +159,7 @@ class Admission:
             due_s=plan.priority_ms / 1000 + started_s,
             tokens=plan.expected_output_tokens * request.choices,
             size_bytes=BYTES_PER_REQUEST + BYTES_PER_TOKEN * request.prompt_tokens,
+            yields=yields(plan.choice.level),
         )
         self.rooms[plan.pools[0]].ask(place)
         return place

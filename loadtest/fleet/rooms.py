@@ -58,6 +58,7 @@ class AdmissionRoom:
             value=admission.value_of(job.effort),
             deadline_s=job.deadline_s,
             tokens=job.expected,
+            yields=admission.yields(job.effort),
         )
         said = self._room.offer(ticket, now_s)
         if isinstance(said, admission.Refused):

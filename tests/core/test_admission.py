@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.core.admission import DEFAULT_BOUNDS, Bounds, Refused, Room, Ticket, value_of
+from cluster.core.admission import DEFAULT_BOUNDS, YIELD_S, Bounds, Refused, Room, Ticket, value_of, yields
 from cluster.core.effort import EFFORTS, Effort
 from cluster.core.engine import EngineLoad
 from cluster.core.fair_queue import FairQueue
@@ -25,6 +25,7 @@ def ticket(effort: Effort = "low", *, tenant: str = "a", now_s: float = 0.0, **c
         "deadline_s": now_s + PATIENCE_S[effort],
         "tokens": TOKENS[effort],
         "size_bytes": 1000,
+        "yields": yields(effort),
     }
     return Ticket(tenant=tenant, **(usual | changes))
 
@@ -55,6 +56,55 @@ def test_a_tenth_more_than_the_slots_goes_in() -> None:
     assert (room.inside, len(inside), room.waiting) == (22, 22, 0)
 
 
+def entering(room: Room, effort: Effort, *, now_s: float) -> int:
+    """Return how many requests of ``effort`` go in until one has to wait, which leaves again."""
+    for count in range(1000):
+        new = ticket(effort, tenant=f"{effort} {count}", now_s=now_s)
+        if room.offer(new, now_s) != "entered":
+            room.leave(new, now_s)
+            return count
+        report(room, now_s, slots=100)
+    raise AssertionError("there is no limit")
+
+
+def test_high_effort_leaves_the_last_slots_to_what_is_short() -> None:
+    """Of a hundred slots three stay free for what comes next, which also waits in the engine for a moment."""
+    room = Room()
+    report(room, 0.0, slots=100)
+    assert room.offer(ticket("low"), 0.0) == "entered"
+    report(room, 0.0, slots=100)
+    assert entering(room, "high", now_s=0.0) == 96
+    assert entering(room, "medium", now_s=0.0) == 13
+
+
+def test_nothing_is_left_free_where_all_is_high_effort() -> None:
+    """Slots that nobody will use would be tokens lost."""
+    room = Room()
+    report(room, 0.0, slots=100)
+    room.offer(ticket("low"), 0.0)
+    report(room, 0.0, slots=100)
+    assert entering(room, "high", now_s=YIELD_S) == 96
+    assert entering(room, "high", now_s=YIELD_S + 1.0) == 13
+
+
+@pytest.mark.parametrize("ahead", ["nobody", "a tenant that has had its share"])
+def test_waiting_high_effort_does_not_keep_others_from_the_last_slots(ahead: str) -> None:
+    """Also not of a tenant that got more: what is kept free is for whoever can use it."""
+    room = Room()
+    report(room, 0.0, slots=100)
+    room.offer(ticket("low"), 0.0)
+    report(room, 0.0, slots=100)
+    entering(room, "high", now_s=0.0)
+    high = ticket("high", tenant="first")
+    assert room.offer(high, 0.0) == "waits"
+    for _ in range(10 if ahead != "nobody" else 1):
+        low = ticket("low", tenant="second", tokens=100_000)
+        assert room.offer(low, 0.0) == "waits"
+        assert room.tick(0.0).entered == [low]
+        report(room, 0.0, slots=100)
+    assert high.waits
+
+
 def test_the_place_of_one_that_ends_goes_to_the_earliest_deadline() -> None:
     """A high-effort request came first, and a low-effort one goes first."""
     room, inside = full_room()
@@ -62,7 +112,9 @@ def test_the_place_of_one_that_ends_goes_to_the_earliest_deadline() -> None:
     assert [room.offer(high, 0.0), room.offer(low, 1.0)] == ["waits", "waits"]
     room.leave(inside[0], 2.0)
     assert room.tick(2.0).entered == [low]
-    room.leave(inside[1], 3.0)
+    for one in inside[1:5]:
+        room.leave(one, 3.0)
+    report(room, 3.0)
     assert room.tick(3.0).entered == [high]
 
 
@@ -74,8 +126,10 @@ def test_what_has_waited_long_does_not_delay_what_has_just_come() -> None:
     room.offer(later, 0.5)
     room.offer(low, 238.0)
     report(room, 238.5)
-    for second, expected in ((239.0, low), (239.5, high)):
-        room.leave(inside.pop(), second)
+    for second, places, expected in ((239.0, 1, low), (239.5, 4, high)):
+        for _ in range(places):
+            room.leave(inside.pop(), second)
+        report(room, second)
         assert room.tick(second).entered == [expected]
     assert [gone for gone, _ in room.tick(240.5).refused] == [later]
 
@@ -284,7 +338,9 @@ class _World:
         assert self.room.inside <= max(limit, 4) + 0.5
         assert self.room.waiting <= 60
         if self.room.waiting:
-            assert self.room.capacity.free(self.now) == 0
+            tokens = self.room._queue.tokens
+            yields = not any(tokens.get(value_of(effort), 0) > 0 for effort in EFFORTS[:2])
+            assert self.room._free(self.now, yields=yields) <= 0
             assert self.room.next_event_s(self.now) is not None
 
 
