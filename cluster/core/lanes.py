@@ -1,13 +1,15 @@
-"""Effort lanes: which replicas high-effort work prefers, so that low-effort work runs in smaller batches.
+"""Effort lanes: which replicas long work prefers, so that low-effort work runs in smaller batches.
 
 All replicas are equal, and a lane is a preference, never a wall. Replicas are ranked by name; the first ones,
-up to a boundary, are the high lane, the others the low lane, and medium effort is at home in both. The
-boundary follows from what the replicas report alone, so routers that see the same reports draw the same one
-without talking to each other, a restarted one at once. It cannot flap: it moves as slowly as the demand does,
-which is counted over minutes, and a replica changes sides by degrees.
+up to a boundary, are the high lane, where high and medium effort are at home, the others the low lane. Medium
+effort is a third of all tokens: where it floats, it fills the low lane up again. The boundary follows from what
+the replicas report alone, so routers that see the same reports draw the same one without talking to each other,
+a restarted one at once. It cannot flap: it moves as slowly as the demand does, which is counted over minutes,
+and a replica changes sides by degrees.
 
 The demand is counted as requests *arrive*. Shares of what runs would be simpler, and were simulated: crowded
-work stays longer and so looks like more demand, the boundary swings, and half of the lanes' gain is lost.
+work stays longer and so looks like more demand, the boundary swings, and half of the lanes' gain is lost. What
+runs only says how large the high lane has to be at least, so that it does not spill over.
 """
 
 import math
@@ -51,22 +53,27 @@ class Demand(NamedTuple):
         return ByEffort(low * share, medium * share, high * share)
 
 
-def high_share(demand: Iterable[ByEffort]) -> float | None:
-    """Return the share of all demand that is of high effort; None when there is no demand."""
-    high = total = 0.0
+def long_share(demand: Iterable[ByEffort]) -> float | None:
+    """Return the share of all demand that is of medium or high effort; None when there is no demand."""
+    long = total = 0.0
     for part in demand:
-        high += part.high
+        long += part.medium + part.high
         total += part.low + part.medium + part.high
-    return high / total if total > 0 else None
+    return long / total if total > 0 else None
 
 
 def boundary(share: float, replicas: int, pressure: float) -> float:
     """Return how many of ``replicas`` are the high lane, a fraction of one included.
 
-    ``share`` of the demand is of high effort. ``pressure`` is the demand that a replica of the high lane
+    ``share`` of the demand is at home there. ``pressure`` is the demand that a replica of the high lane
     takes for each unit that one of the low lane takes: 1 makes all batches equal, and so the lanes useless.
     """
     return replicas * share / (share + pressure * (1 - share))
+
+
+def packed(requests: float, slots: float, fill: float) -> float:
+    """Return how many replicas of ``slots`` hold ``requests`` when they are filled to ``fill`` of them."""
+    return requests / (fill * slots)
 
 
 def memberships(replicas: int, edge: float | None) -> list[float]:

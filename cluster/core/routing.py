@@ -24,6 +24,9 @@ TOKENS_PER_SLOT = 8000
 """Expected tokens left at which a slot counts as spoken for: one high-effort request from start to end."""
 ROOM_MARGIN = 0.05
 """Share of the slots from which on a replica counts as filling up: reports are half a second old."""
+LANES_FADE = 0.05
+"""Share of the fleet's slots below which, the fewer are free, the less lanes count: where all batches are full
+none is smaller, and a request waits for whichever slot is free first."""
 FRESH_S = 1.0
 """Age in seconds up to which a report is as good as new; they come every 0.4 s."""
 PREFIX_TOKENS = 2048
@@ -82,8 +85,10 @@ class Policy:
     lanes: float = 1.0
     prefix: float = 0.2
     freshness: float = 0.5
-    lane_pressure: float = 2.0
+    lane_pressure: float = 4.0
     """Demand that a replica of the high lane takes for each unit that one of the low lane takes."""
+    lane_fill: float = 0.9
+    """Share of the high lane's slots in use from which on it is made larger, whatever the pressure."""
     stale_after_s: float = 5.0
     """Age at which a report says nothing any more: ten missed in a row."""
 
@@ -116,8 +121,8 @@ def freshness(view: ReplicaView, now_s: float, policy: Policy) -> float:
 
 
 def lane(effort: Effort, membership: float) -> float:
-    """Score by how far the replica belongs to the lane of ``effort``; all are equal to medium effort."""
-    return {"low": 1 - membership, "medium": 0.5, "high": membership}[effort]
+    """Score by how far the replica belongs to the lane of ``effort``: low, or medium and high together."""
+    return 1 - membership if effort == "low" else membership
 
 
 def prefix(prompt_tokens: int, free: float) -> float:
@@ -192,9 +197,16 @@ class Fleet:
         self._score(index)
 
     def _draw_lanes(self) -> None:
-        share = lanes.high_share(view.demand or view.by_effort for view in self._views)
-        size, weight = len(self._views), self._policy.lanes
-        edge = None if share is None else lanes.boundary(share, size, self._policy.lane_pressure)
+        views, policy = self._views, self._policy
+        size = len(views)
+        edge, share = None, lanes.long_share(view.demand or view.by_effort for view in views)
+        if share is not None:
+            long = sum(view.by_effort.medium + view.by_effort.high for view in views)
+            slots = sum(view.slots for view in views) / size
+            least = lanes.packed(long, slots, policy.lane_fill)
+            edge = max(least, lanes.boundary(share, size, policy.lane_pressure))
+        spare = sum(max(0.0, 1 - view.fullness) for view in views) / size
+        weight = policy.lanes * min(1.0, spare / LANES_FADE)
         self._members = lanes.memberships(size, edge)
         self._lane = {effort: [weight * lane(effort, part) for part in self._members] for effort in EFFORTS}
         numbers = [_number(view.replica) for view in self._views]

@@ -70,7 +70,9 @@ class RoutingSettings(Section):
     """Weight of a report younger than a second."""
     lane_pressure: Annotated[float, Field(ge=1, le=10)] = DEFAULT_POLICY.lane_pressure
     """Demand in tokens that a replica of the high lane takes for each unit that one of the low lane takes;
-    more makes low effort faster and high effort slower."""
+    more makes low effort faster, medium and high effort slower."""
+    lane_fill: Annotated[float, Field(gt=0, le=1)] = DEFAULT_POLICY.lane_fill
+    """Share of the high lane's slots in use from which on the lane is made larger, whatever the pressure."""
     stale_after_s: Seconds = DEFAULT_POLICY.stale_after_s
     """Age in seconds at which a replica's report counts no more; it gets nothing then while others report."""
 

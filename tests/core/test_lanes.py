@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.core.effort import EFFORTS, Effort
-from cluster.core.lanes import WINDOW_S, ByEffort, Demand, boundary, high_share, memberships
+from cluster.core.lanes import WINDOW_S, ByEffort, Demand, boundary, long_share, memberships, packed
 
 shares = st.floats(0, 1)
 pressures = st.floats(1, 10)
@@ -26,29 +26,33 @@ def test_a_clock_that_goes_back_loses_nothing() -> None:
 def test_shares_do_not_depend_on_when_they_are_read() -> None:
     """All efforts fade alike, so the boundary rests while nothing comes."""
     demand = Demand().plus("high", 800, 0.0).plus("medium", 600, 3.0).plus("low", 200, 5.0)
-    assert high_share([demand.at(5.0)]) == pytest.approx(high_share([demand.at(300.0)]))
+    assert long_share([demand.at(5.0)]) == pytest.approx(long_share([demand.at(300.0)]))
 
 
 def test_without_demand_there_is_no_share() -> None:
     """Nothing is known of a fleet that has just started, or of none."""
-    assert high_share([]) is None
-    assert high_share([ByEffort()]) is None
+    assert long_share([]) is None
+    assert long_share([ByEffort()]) is None
 
 
 @pytest.mark.parametrize(
     ("share", "lane"),
-    [(800 / 1490, 3), (320 / 945, 2), (2400 / 3010, 5)],
+    [(1250 / 1490, 4.5), (625 / 945, 2.6), (2850 / 3010, 6.5)],
     ids=["60/30/10", "80/15/5", "40/30/30"],
 )
-def test_the_boundary_is_the_best_static_split(share: float, lane: int) -> None:
-    """Of eight replicas, in the three mixes of efforts that were simulated with every split."""
-    assert boundary(share, 8, 2.0) == pytest.approx(lane, abs=0.5)
+def test_the_boundary_goes_by_what_is_not_low_effort(share: float, lane: float) -> None:
+    """Of eight replicas, in the three mixes of efforts that were simulated."""
+    assert boundary(share, 8, 4.0) == pytest.approx(lane, abs=0.1)
+
+
+def test_a_lane_has_room_for_what_is_there() -> None:
+    """Of 64 slots 0.9 are 57.6, so that many requests take one replica."""
+    assert packed(57.6, 64, 0.9) == pytest.approx(1)
+    assert packed(0, 64, 0.9) == 0
 
 
 @given(st.tuples(shares, shares), sizes, pressures)
-def test_more_high_effort_demand_never_shrinks_its_lane(
-    pair: tuple[float, float], size: int, pressure: float
-) -> None:
+def test_more_demand_never_shrinks_its_lane(pair: tuple[float, float], size: int, pressure: float) -> None:
     """Nor does any single replica leave it."""
     less, more = sorted(pair)
     edges = boundary(less, size, pressure), boundary(more, size, pressure)
@@ -85,5 +89,5 @@ def test_what_replicas_count_apart_is_what_one_would_count(
     for second, (effort, tokens, place) in enumerate(requests):
         one = one.plus(effort, tokens, float(second))
         four[place] = four[place].plus(effort, tokens, float(second))
-    share = high_share([part.at(99.0) for part in four])
-    assert share == pytest.approx(high_share([one.at(99.0)]))
+    share = long_share([part.at(99.0) for part in four])
+    assert share == pytest.approx(long_share([one.at(99.0)]))

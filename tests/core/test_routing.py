@@ -39,8 +39,8 @@ def choose(replicas: list[ReplicaView], hint: RouteHint | None, tie: float = 0.0
 
 
 def mixed(count: int, **changes: Any) -> list[ReplicaView]:
-    """Return idle replicas with 64 slots that were sent as much high-effort work as other."""
-    demand = ByEffort(low=1500, medium=5500, high=9000)
+    """Return idle replicas with 64 slots; of eight, what they were sent makes five the high lane."""
+    demand = ByEffort(low=2400, medium=6000, high=10_000)
     return [view(f"r{number:04}", slots=64, demand=demand, **changes) for number in range(count)]
 
 
@@ -163,12 +163,10 @@ def test_weights_stand_outside_the_scorers() -> None:
 
 
 def test_efforts_keep_to_their_lanes() -> None:
-    """High effort takes the first replicas, low effort the last, medium those of both that are emptier."""
+    """High and medium effort take the first replicas, low effort the last."""
     sent = send(Fleet(mixed(8), now_s=NOW), 200, random.Random(1))
-    assert set(sent["high"]) == {"r0000", "r0001", "r0002"}
-    assert set(sent["low"]) == {f"r{number:04}" for number in range(3, 8)}
-    assert set(sent["medium"]) & set(sent["high"])
-    assert set(sent["medium"]) & set(sent["low"])
+    assert set(sent["high"]) == set(sent["medium"]) == {f"r{number:04}" for number in range(5)}
+    assert set(sent["low"]) == {f"r{number:04}" for number in range(5, 8)}
 
 
 def test_inside_a_lane_work_is_balanced() -> None:
@@ -176,8 +174,9 @@ def test_inside_a_lane_work_is_balanced() -> None:
     fleet = Fleet(mixed(8), now_s=NOW)
     sent = send(fleet, 300, random.Random(2))
     load = sent["low"] + sent["medium"] + sent["high"]
-    low_lane = [load[f"r{number:04}"] for number in range(3, 8)]
-    assert max(low_lane) - min(low_lane) <= 3
+    for ranks in range(5), range(5, 8):
+        lane = [load[f"r{number:04}"] for number in ranks]
+        assert max(lane) - min(lane) <= 3
 
 
 def test_a_full_lane_spills_over() -> None:
@@ -188,7 +187,7 @@ def test_a_full_lane_spills_over() -> None:
 
 
 def test_lanes_follow_the_demand() -> None:
-    """Without high-effort demand all replicas are the low lane, with nothing else the high one."""
+    """With low-effort demand alone all replicas are the low lane, without any the high one."""
     lanes = [
         Fleet([view(name, demand=demand) for name in "abcd"], now_s=NOW).high_lane
         for demand in (ByEffort(low=1), ByEffort(1, 1, 1), ByEffort(1, 1, 9), ByEffort(high=1))
@@ -197,9 +196,30 @@ def test_lanes_follow_the_demand() -> None:
     assert (lanes[0], lanes[-1]) == (0, 4)
 
 
+def test_the_high_lane_is_large_enough_for_what_it_holds() -> None:
+    """Little demand came of late, but what runs takes three of four replicas: fewer would spill over."""
+    demand = ByEffort(low=9, high=1)
+    views = [view(name, demand=demand, by_effort=ByEffort(medium=3, high=2), running=5) for name in "abcd"]
+    assert Fleet(views, now_s=NOW).high_lane == pytest.approx(2 + 2 * (20 / 7.2 - 2) - 1)
+    fuller = Fleet(views, now_s=NOW, policy=Policy(lane_fill=0.5))
+    assert fuller.high_lane == 4
+
+
+def test_lanes_count_less_the_fewer_slots_are_free() -> None:
+    """In an overload all batches are full, and a shorter queue in the other lane is the better place."""
+
+    def low_goes_to(running: int) -> str:
+        high = view("a", slots=64, running=running, demand=ByEffort(low=1, high=4))
+        low = view("b", slots=64, running=running, waiting=3, demand=ByEffort(low=1, high=4))
+        return Fleet([high, low], now_s=NOW).choose(hinted("low"), tie=0.0).replica
+
+    assert low_goes_to(40) == "b"
+    assert low_goes_to(64) == "a"
+
+
 def test_running_efforts_stand_in_for_demand_that_is_not_reported() -> None:
     """An engine that counts no demand has lanes, too; with neither all replicas are equal."""
-    told = Fleet([view(name, by_effort=ByEffort(high=3, low=3)) for name in "abcdef"], now_s=NOW)
+    told = Fleet([view(name, by_effort=ByEffort(high=2, low=1)) for name in "abcdef"], now_s=NOW)
     assert told.high_lane == 2
     assert Fleet([view(name) for name in "abcd"], now_s=NOW).high_lane == 2
     assert choose([view("a", running=1), view("b")], hinted("high")).replica == "b"
@@ -236,7 +256,7 @@ def test_a_prefix_prefers_one_replica() -> None:
     ]
     assert all(len(names) == 1 for names in preferred)
     counts = Counter(name for (name,) in preferred)
-    assert set(counts) == {f"r{number:04}" for number in range(3, 8)}
+    assert set(counts) == {f"r{number:04}" for number in range(5, 8)}
     assert min(counts.values()) >= 20
 
 
@@ -287,7 +307,7 @@ def test_peers_are_counted_as_sending_as_much() -> None:
     for fleet in routers:
         for counts in send(fleet, 40, rng).values():
             total += counts
-    high, low = ([total[f"r{number:04}"] for number in ranks] for ranks in (range(3), range(3, 8)))
+    high, low = ([total[f"r{number:04}"] for number in ranks] for ranks in (range(5), range(5, 8)))
     assert max(low) - min(low) <= 12
     assert max(high) - min(high) <= 12
 
@@ -306,7 +326,7 @@ def test_many_peers_do_not_herd() -> None:
         Fleet(mixed(64), now_s=NOW, peers=32).choose(hinted("low"), tie=rng.random()).replica
         for _ in range(32)
     )
-    assert max(names.values()) <= 6
+    assert max(names.values()) <= 8
 
 
 reported = st.builds(
