@@ -2,14 +2,14 @@
 
 All replicas are equal, and a lane is a preference, never a wall. Replicas are ranked by name; the first ones,
 up to a boundary, are the high lane, where high and medium effort are at home, the others the low lane. Medium
-effort is a third of all tokens: where it floats, it fills the low lane up again. The boundary follows from what
-the replicas report alone, so routers that see the same reports draw the same one without talking to each other,
-a restarted one at once. It cannot flap: it moves as slowly as the demand does, which is counted over minutes,
-and a replica changes sides by degrees.
+effort is a third of all tokens: where it floats, it fills the low lane up again. The boundary follows from
+what the replicas report alone, so routers that see the same reports draw the same one without talking to each
+other, a restarted one at once. It cannot flap: it moves as slowly as the demand does, which is counted over
+minutes, and a replica changes sides by degrees.
 
 The demand is counted as requests *arrive*. Shares of what runs would be simpler, and were simulated: crowded
-work stays longer and so looks like more demand, the boundary swings, and half of the lanes' gain is lost. What
-runs only says how large the high lane has to be at least, so that it does not spill over.
+work stays longer and so looks like more demand, the boundary swings, and half of the lanes' gain is lost.
+What runs only says how large the high lane has to be at least, so that it does not spill over.
 """
 
 import math

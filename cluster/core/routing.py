@@ -25,8 +25,8 @@ TOKENS_PER_SLOT = 8000
 ROOM_MARGIN = 0.05
 """Share of the slots from which on a replica counts as filling up: reports are half a second old."""
 LANES_FADE = 0.05
-"""Share of the fleet's slots below which, the fewer are free, the less lanes count: where all batches are full
-none is smaller, and a request waits for whichever slot is free first."""
+"""Share of the fleet's slots below which, the fewer are free, the less lanes count: where all batches are
+full none is smaller, and a request waits for whichever slot is free first."""
 FRESH_S = 1.0
 """Age in seconds up to which a report is as good as new; they come every 0.4 s."""
 PREFIX_TOKENS = 2048
