@@ -20,7 +20,7 @@ from cluster.serving.harmony_tokens import ReasoningCounter
 UNHINTED_TOKENS = 1000
 """Expected output of a request without a hint: between the priors of low and medium effort."""
 UNHINTED_EFFORT: Effort = "medium"
-"""Effort that such a request counts as: the one at home everywhere."""
+"""Effort that such a request counts as: the one between the others."""
 LATE_TOKENS = 128
 """Still expected of a request that has outlived its expectation."""
 

@@ -91,7 +91,7 @@ LANES = Setup(Workload((Stream(22, MIX),), 200, seed=1))
 def _keeps_low_effort_fast() -> bool:
     """Tell whether low effort is faster under the product's routing than under least requests."""
     ours, plain = _measures(LANES), _measures(replace(LANES, policy="least-requests"))
-    return ours.by_effort["low"].token_p95_ms < 0.98 * plain.by_effort["low"].token_p95_ms
+    return ours.by_effort["low"].token_p95_ms < 0.85 * plain.by_effort["low"].token_p95_ms
 
 
 def _sends_low_effort_to_its_lane() -> bool:
@@ -106,11 +106,11 @@ def _sends_low_effort_to_its_lane() -> bool:
 def test_a_bug_in_the_core_is_seen_by_the_simulation_and_by_the_router(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Lanes the wrong way round: both run the same code, so both fail."""
+    """Low effort takes the lane of high effort: both run the same code, so both fail."""
     assert _keeps_low_effort_fast()
     assert _sends_low_effort_to_its_lane()
     right = routing.lane
-    monkeypatch.setattr(routing, "lane", lambda effort, membership: right(effort, 1 - membership))
+    monkeypatch.setattr(routing, "lane", lambda effort, membership: right("high", membership))
     assert not _keeps_low_effort_fast()
     assert not _sends_low_effort_to_its_lane()
 
