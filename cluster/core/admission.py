@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from cluster.core.capacity import OVERCOMMIT, Capacity
+from cluster.core.capacity import Capacity
 from cluster.core.effort import EFFORTS, Effort
 from cluster.core.engine import EngineLoad
 from cluster.core.fair_queue import FairQueue, Ticket, TicketHeap
@@ -43,6 +43,9 @@ ENGINE_PART = 0.2
 YIELDING_OVERCOMMIT = 0.97
 """Requests inside over the slots from which on one that yields waits. A slot that high effort has is gone for
 a minute and a half, so three of a hundred are left free for the next short ones."""
+BURST_OVERCOMMIT, BURST_PART = 0.66, 1 / 12
+"""The same for one that has waited for less than this part of what it can wait, 20 s of 300: most bursts
+are over by then, and until then medium effort needs the lane that both share."""
 YIELD_S = 30.0
 """Seconds without any request that does not yield after which nothing is left free for them."""
 LEAST_ENTRIES = 8
@@ -141,7 +144,7 @@ class Room:
         """Ask to go in. A ticket that waits comes out of `tick`, or goes with `leave`."""
         if not ticket.yields:
             self._hurried_s = now_s
-        if not self._queue.count and self._free(now_s, yields=ticket.yields) > 0:
+        if not self._queue.count and self._free(now_s, ticket) > 0:
             ticket.state = "inside"
             self.capacity.enter(now_s)
             return "entered"
@@ -214,8 +217,9 @@ class Room:
         entered: list[Ticket] = []
         window = FAIR_WINDOW_S * (self._rate.tokens_per_s or 0.0)
         while self.capacity.free(now_s) > 0:
-            last_slots = self._free(now_s, yields=True) <= 0
-            ticket = self._queue.next(window, last_slots=last_slots)
+            ticket = self._queue.next(window)
+            if ticket is not None and self._free(now_s, ticket) <= 0:
+                ticket = self._queue.next(window, last_slots=True)
             if ticket is None:
                 break
             self._queue.serve(ticket)
@@ -227,10 +231,14 @@ class Room:
             self._rate.pause(now_s)
         return entered
 
-    def _free(self, now_s: float, *, yields: bool) -> int:
-        """Return how many may go in of those that yield, or of the others."""
-        yields = yields and now_s - self._hurried_s <= YIELD_S
-        return self.capacity.free(now_s, YIELDING_OVERCOMMIT if yields else OVERCOMMIT)
+    def _free(self, now_s: float, ticket: Ticket) -> int:
+        """Return how many requests such as ``ticket`` may go in."""
+        if not ticket.yields or now_s - self._hurried_s > YIELD_S:
+            return self.capacity.free(now_s)
+        early = not ticket.waits or (
+            now_s - ticket.offered_s < BURST_PART * (ticket.expires_s - ticket.offered_s)
+        )
+        return self.capacity.free(now_s, BURST_OVERCOMMIT if early else YIELDING_OVERCOMMIT)
 
     def _drop(self, ticket: Ticket, now_s: float) -> None:
         self._queue.drop(ticket)

@@ -67,14 +67,36 @@ def entering(room: Room, effort: Effort, *, now_s: float) -> int:
     raise AssertionError("there is no limit")
 
 
-def test_high_effort_leaves_the_last_slots_to_what_is_short() -> None:
-    """Of a hundred slots three stay free for what comes next, which also waits in the engine for a moment."""
+def test_high_effort_leaves_slots_to_what_is_short() -> None:
+    """Of a hundred a third, in the first seconds, then three; others wait in the engine for a moment, too."""
     room = Room()
     report(room, 0.0, slots=100)
     assert room.offer(ticket("low"), 0.0) == "entered"
     report(room, 0.0, slots=100)
-    assert entering(room, "high", now_s=0.0) == 96
-    assert entering(room, "medium", now_s=0.0) == 13
+    assert entering(room, "high", now_s=0.0) == 65
+    waiting = [ticket("high", tenant="last") for _ in range(50)]
+    assert {room.offer(each, 0.0) for each in waiting} == {"waits"}
+    report(room, 19.0, slots=100)
+    assert room.tick(19.0).entered == []
+    report(room, 20.5, slots=100)
+    assert 28 <= len(room.tick(20.5).entered) <= 31
+    report(room, 20.5, slots=100)
+    for each in waiting:
+        if each.waits:
+            room.leave(each, 20.5)
+    assert 13 <= entering(room, "medium", now_s=20.5) <= 16
+
+
+def test_a_short_deadline_shortens_the_wait_for_a_burst_to_end() -> None:
+    """Nobody is refused for slots that stay free."""
+    room = Room()
+    report(room, 0.0, slots=100)
+    room.offer(ticket("low"), 0.0)
+    report(room, 0.0, slots=100)
+    entering(room, "high", now_s=0.0)
+    hurried = ticket("high", deadline_s=15.0)
+    assert room.offer(hurried, 0.0) == "waits"
+    assert room.tick(1.1).entered == [hurried]
 
 
 def test_nothing_is_left_free_where_all_is_high_effort() -> None:
@@ -83,8 +105,8 @@ def test_nothing_is_left_free_where_all_is_high_effort() -> None:
     report(room, 0.0, slots=100)
     room.offer(ticket("low"), 0.0)
     report(room, 0.0, slots=100)
-    assert entering(room, "high", now_s=YIELD_S) == 96
-    assert entering(room, "high", now_s=YIELD_S + 1.0) == 13
+    assert entering(room, "high", now_s=YIELD_S) == 65
+    assert entering(room, "high", now_s=YIELD_S + 1.0) == 44
 
 
 @pytest.mark.parametrize("ahead", ["nobody", "a tenant that has had its share"])
@@ -113,9 +135,9 @@ def test_the_place_of_one_that_ends_goes_to_the_earliest_deadline() -> None:
     room.leave(inside[0], 2.0)
     assert room.tick(2.0).entered == [low]
     for one in inside[1:5]:
-        room.leave(one, 3.0)
-    report(room, 3.0)
-    assert room.tick(3.0).entered == [high]
+        room.leave(one, 21.0)
+    report(room, 21.0)
+    assert room.tick(21.0).entered == [high]
 
 
 def test_what_has_waited_long_does_not_delay_what_has_just_come() -> None:
@@ -338,9 +360,9 @@ class _World:
         assert self.room.inside <= max(limit, 4) + 0.5
         assert self.room.waiting <= 60
         if self.room.waiting:
-            tokens = self.room._queue.tokens
-            yields = not any(tokens.get(value_of(effort), 0) > 0 for effort in EFFORTS[:2])
-            assert self.room._free(self.now, yields=yields) <= 0
+            first = self.room._queue.next(0.0, last_slots=True) or self.room._queue.next(0.0)
+            assert first is not None
+            assert self.room._free(self.now, first) <= 0
             assert self.room.next_event_s(self.now) is not None
 
 
