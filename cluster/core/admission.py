@@ -43,8 +43,8 @@ ENGINE_PART = 0.2
 YIELDING_OVERCOMMIT = 0.97
 """Requests inside over the slots from which on one that yields waits. A slot that high effort has is gone for
 a minute and a half, so three of a hundred are left free for the next short ones."""
-BURST_OVERCOMMIT, BURST_PART = 0.66, 1 / 12
-"""The same for one that has waited for less than this part of what it can wait, 20 s of 300: most bursts
+BURST_OVERCOMMIT, BURST_PART = 0.6, 1 / 8
+"""The same for one that has waited for less than this part of what it can wait, 30 s of 300: most bursts
 are over by then, and until then medium effort needs the lane that both share."""
 YIELD_S = 30.0
 """Seconds without any request that does not yield after which nothing is left free for them."""

@@ -68,23 +68,25 @@ def entering(room: Room, effort: Effort, *, now_s: float) -> int:
 
 
 def test_high_effort_leaves_slots_to_what_is_short() -> None:
-    """Of a hundred a third, in the first seconds, then three; others wait in the engine for a moment, too."""
+    """Of a hundred forty, in the first seconds, then three; others wait in the engine for a moment, too."""
     room = Room()
     report(room, 0.0, slots=100)
     assert room.offer(ticket("low"), 0.0) == "entered"
     report(room, 0.0, slots=100)
-    assert entering(room, "high", now_s=0.0) == 65
+    assert entering(room, "high", now_s=0.0) == 59
     waiting = [ticket("high", tenant="last") for _ in range(50)]
     assert {room.offer(each, 0.0) for each in waiting} == {"waits"}
-    report(room, 19.0, slots=100)
-    assert room.tick(19.0).entered == []
-    report(room, 20.5, slots=100)
-    assert 28 <= len(room.tick(20.5).entered) <= 31
-    report(room, 20.5, slots=100)
+    low = ticket("low", now_s=29.0)
+    room.offer(low, 29.0)
+    report(room, 29.0, slots=100)
+    assert room.tick(29.0).entered == [low]
+    report(room, 30.5, slots=100)
+    assert 33 <= len(room.tick(30.5).entered) <= 37
+    report(room, 30.5, slots=100)
     for each in waiting:
         if each.waits:
-            room.leave(each, 20.5)
-    assert 13 <= entering(room, "medium", now_s=20.5) <= 16
+            room.leave(each, 30.5)
+    assert 13 <= entering(room, "medium", now_s=30.5) <= 16
 
 
 def test_a_short_deadline_shortens_the_wait_for_a_burst_to_end() -> None:
@@ -96,7 +98,7 @@ def test_a_short_deadline_shortens_the_wait_for_a_burst_to_end() -> None:
     entering(room, "high", now_s=0.0)
     hurried = ticket("high", deadline_s=15.0)
     assert room.offer(hurried, 0.0) == "waits"
-    assert room.tick(1.1).entered == [hurried]
+    assert room.tick(1.6).entered == [hurried]
 
 
 def test_nothing_is_left_free_where_all_is_high_effort() -> None:
@@ -105,8 +107,8 @@ def test_nothing_is_left_free_where_all_is_high_effort() -> None:
     report(room, 0.0, slots=100)
     room.offer(ticket("low"), 0.0)
     report(room, 0.0, slots=100)
-    assert entering(room, "high", now_s=YIELD_S) == 65
-    assert entering(room, "high", now_s=YIELD_S + 1.0) == 44
+    assert entering(room, "high", now_s=YIELD_S) == 59
+    assert entering(room, "high", now_s=YIELD_S + 1.0) == 50
 
 
 @pytest.mark.parametrize("ahead", ["nobody", "a tenant that has had its share"])
@@ -135,9 +137,9 @@ def test_the_place_of_one_that_ends_goes_to_the_earliest_deadline() -> None:
     room.leave(inside[0], 2.0)
     assert room.tick(2.0).entered == [low]
     for one in inside[1:5]:
-        room.leave(one, 21.0)
-    report(room, 21.0)
-    assert room.tick(21.0).entered == [high]
+        room.leave(one, 30.5)
+    report(room, 30.5)
+    assert room.tick(30.5).entered == [high]
 
 
 def test_what_has_waited_long_does_not_delay_what_has_just_come() -> None:
