@@ -11,9 +11,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-PROGRAMS = {"redis-server": "redis-server", "nginx": "nginx"}
+PROGRAMS = {
+    "redis-server": "redis-server",
+    "nginx": "nginx",
+    "strace": "strace",
+    "debootstrap": "debootstrap",
+}
 """Program that is started, and the Debian package that holds it."""
-TESTED = ("redis-server",)
+TESTED = ("redis-server", "strace", "debootstrap")
 """Programs that tests start; benchmarks start the others too."""
 
 
