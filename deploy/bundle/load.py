@@ -115,12 +115,13 @@ class _Loading:
         return Loaded(target.name, target, "loaded", size)
 
     def _bring(self, model: str, name: str, path: Path, entry: Entry) -> None:
-        """Copy a file, unless an earlier run has: only what had the right hash ever got its name."""
+        """Copy a file, unless an earlier run has: perhaps one of another bundle, so its hash decides."""
         if path.is_file() and path.stat().st_size == entry.size:
-            self.progress.advance(entry.size)
-        else:
-            inside = f"models/{model}/{name}"
-            transfer.copy(self.source, inside, path, expected=entry, progress=self.progress, sleep=self.sleep)
+            if transfer.sha256(path, self.progress) == entry.sha256:
+                return
+            self.progress.advance(-entry.size)
+        inside = f"models/{model}/{name}"
+        transfer.copy(self.source, inside, path, expected=entry, progress=self.progress, sleep=self.sleep)
 
     def _adopt(self, target: Path, files: Mapping[str, Entry]) -> None:
         """Mark what somebody copied by hand, if it is the model; never remove what is not ours."""

@@ -24,6 +24,8 @@ class FileServer:
     ranges: bool = True
     tags: bool = True
     """Whether it sends an ETag."""
+    weak_tags: bool = False
+    """Whether its ETags promise no equal bytes (RFC 9110), so that half a file says nothing of the other."""
     token: str | None = None
     """The bearer token that it demands."""
     redirect_to: str | None = None
@@ -102,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(200)
         self.send_header("Content-Length", str(len(data) - start))
         if state.tags:
-            self.send_header("ETag", tag)
+            self.send_header("ETag", f"W/{tag}" if state.weak_tags else tag)
         self.end_headers()
         if body:
             end = start + state.cuts.pop(0) if state.cuts else len(data)

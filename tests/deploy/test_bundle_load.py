@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cluster.serving.checkpoint import (
+    LOADING,
     MARKER,
     CheckpointError,
     read_marker,
@@ -101,6 +102,17 @@ def test_an_interrupted_load_goes_on(bundle: Path, models: Path) -> None:
         run(HttpSource(server.url), models)
     assert server.gets(SHARD) == ["bytes=2000000-"]
     assert server.gets("/config.json") == []
+    assert same(bundle, models)
+
+
+def test_what_another_bundle_left_half_way_is_not_taken(bundle: Path, models: Path) -> None:
+    """Neither a file of the same size with other bytes, nor one that the new bundle does not have."""
+    staging = models / f"{LOADING}{MODEL}"
+    staging.mkdir(parents=True)
+    right = (bundle / "models" / MODEL / "config.json").read_text()
+    (staging / "config.json").write_text(right.replace("0", "9"))
+    (staging / "older.json").write_text("{}")
+    run(DirectorySource(bundle), models)
     assert same(bundle, models)
 
 
