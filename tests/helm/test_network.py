@@ -42,6 +42,7 @@ def test_what_reaches_the_release(default: Rendered) -> None:
     assert rows(default, "ingress") == {
         ("gateway", "namespace *", "8080"),
         ("gateway", "test", "8080"),
+        ("gateway", "loadtest", "8080"),
         ("gateway", "namespace monitoring", "8081"),
         ("ray", "ray", "*"),
         ("ray", "gateway", "8000"),
@@ -73,6 +74,7 @@ def test_what_every_option_opens(helm: Tool) -> None:
         ("ray-head", "redis", "6379"),
         ("ray-redis-cleanup", "redis", "6379"),
         ("prefetch", "*", "80 443"),
+        ("loadtest", "gateway", "8080"),
     }
     assert rows(rendered, "ingress") - rows(plain, "ingress") == {("redis", "ray", "6379")}
 
