@@ -164,13 +164,11 @@ class Cycle:
         if self.disconnected:
             return
         data = self._head if self.scope["method"] == "HEAD" else self._head + body
-        self._head, self.response_complete = b"", True
         if self.keep_alive:
             self._outbox.write(self.transport, data)
         else:  # the connection is closed at once
             self.transport.write(data)
-        self._tell()
-        self._on_response()
+        self._complete()
 
     def begin(self, status: int, headers: Headers) -> None:
         """Begin a response; its head goes out with its first part."""
@@ -223,9 +221,7 @@ class Cycle:
         rest = self._head + _LAST_CHUNK if self._chunked else self._head
         if rest:
             self.transport.write(rest)
-        self._head, self.response_complete = b"", True
-        self._tell()
-        self._on_response()
+        self._complete()
 
     async def __call__(self, message: Any) -> None:
         """Take an ASGI message, once the client has read enough of what went before."""
@@ -238,6 +234,11 @@ class Cycle:
         self.write(message.get("body", b""))
         if not message.get("more_body", False):
             self.end()
+
+    def _complete(self) -> None:
+        self._head, self.response_complete = b"", True
+        self._tell()
+        self._on_response()
 
     def _tell(self) -> None:
         self._news = True

@@ -123,14 +123,14 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Close once the answer that is due is out."""
-        self._outbox.flush()
         if self._latest is None or self._latest.response_complete:
-            self.transport.close()
+            self._close()
         else:
             self._latest.keep_alive = False
 
     def eof_received(self) -> None:
         """Take the end of the client's data for its leaving, as HTTP cannot tell the two apart."""
+        self._outbox.flush()  # the event loop closes next
         if self._running is not None and not self._running.response_complete:
             self.transport.abort()
 
@@ -148,21 +148,19 @@ class HardenedProtocol(HttpToolsProtocol):
 
     def retire(self) -> None:
         """Serve nothing beyond what has come: close now, or after the last answer that is due."""
-        self._outbox.flush()
         if not self._finished() and self._latest is not None:
             self._latest.keep_alive = False
         elif self._stage == _IDLE:
-            self.transport.close()
+            self._close()
 
     def expire(self, now_s: float) -> None:
         """Act on a deadline that has passed."""
-        self._outbox.flush()
         if self._deaf or self.transport.is_closing():
             self.transport.abort()
         elif self.flow.read_paused:  # the client waits for us
             self.deadline_s = now_s + self._http.body_timeout_s
         elif self._stage == _IDLE:
-            self.transport.close()
+            self._close()
             self.deadline_s = now_s + LINGER_S  # for answers that it has not read
         elif self._stage == _BODY and self._finished():
             self.transport.abort()
@@ -378,12 +376,18 @@ class HardenedProtocol(HttpToolsProtocol):
         """Close, or first let a client that may still be sending read the answer."""
         self._queue.clear()
         if self._stage == _IDLE and not self._deaf:
-            self.transport.close()
+            self._close()
             self.deadline_s = self.loop.time() + LINGER_S
             return
         self._deaf = True
+        self._outbox.flush()
         self.transport.write_eof()
         self.deadline_s = self.loop.time() + LINGER_S
+
+    def _close(self) -> None:
+        """Close, once the answer of this turn of the loop is out."""
+        self._outbox.flush()
+        self.transport.close()
 
 
 def _invalid(message: str, code: str, status: int) -> BadRequest:

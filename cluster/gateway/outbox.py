@@ -5,6 +5,9 @@ Of sends in a row only the first does: whoever it woke is still awake for the ot
 """
 
 import asyncio
+import logging
+
+logger = logging.getLogger(__name__)
 
 
 class Outbox:
@@ -20,8 +23,13 @@ class Outbox:
         self._waiting.append((transport, data))
 
     def flush(self) -> None:
-        """Write what waits; nothing to connections that are closing."""
+        """Write what waits; nothing to connections that are closing. What one write raises stops no other."""
         waiting, self._waiting = self._waiting, []
         for transport, data in waiting:
-            if not transport.is_closing():
+            if transport.is_closing():
+                continue
+            try:
                 transport.write(data)
+            except Exception:
+                logger.exception("what was to be sent could not be written")
+                transport.abort()
