@@ -1,6 +1,5 @@
 """Settings of models as clients name them: limits and objectives by effort, and aliases."""
 
-from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field
@@ -20,7 +19,7 @@ class Slo(Section):
     total_s: Seconds | None = None
     """Seconds for the whole answer; None: no objective."""
 
-    @cached_property
+    @property
     def objectives(self) -> Objectives:
         """The same, in seconds, for the decision whether a request kept them."""
         inter_token_s = None if self.inter_token_ms is None else self.inter_token_ms / 1000

@@ -103,8 +103,8 @@ def _breaks_off(connection: HardenedProtocol) -> None:
 
 
 def _sends_no_more(connection: HardenedProtocol) -> None:
-    if not connection.eof_received():  # then the event loop closes
-        connection.transport.close()
+    connection.eof_received()
+    connection.transport.close()  # as the event loop does then
 
 
 def _is_shut_down(connection: HardenedProtocol) -> None:

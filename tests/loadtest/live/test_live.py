@@ -52,8 +52,13 @@ def run(
     live: System, *options: str, changes: tuple[str, ...] = TOGETHER, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run a load test to its end."""
+    return ended(live, command("run", *options, changes=changes), **environment)
+
+
+def ended(live: System, line: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, as a user of the system does."""
     return subprocess.run(
-        command("run", *options, changes=changes),
+        line,
         cwd=ROOT,
         env={**live.environment(), **environment},
         capture_output=True,
@@ -167,15 +172,7 @@ def test_no_key_and_no_prompt_is_in_the_results(steady: Path, live: System) -> N
 def test_a_broken_objective_is_exit_status_one(steady: Path, live: System, tmp_path: Path) -> None:
     """The report judges again by other objectives, and says which broke."""
     slo = write(tmp_path, {"ttft_s": {"p50": 0.2}})
-    done = subprocess.run(
-        command("report", str(steady), "--slo", slo, "--json"),
-        cwd=ROOT,
-        env=live.environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = ended(live, command("report", str(steady), "--slo", slo, "--json"))
     assert done.returncode == 1, done.stderr
     (verdict,) = json.loads(done.stdout)["verdicts"]
     assert verdict["bar"] == "low: time to first token p50 at most 200 ms"
@@ -184,15 +181,7 @@ def test_a_broken_objective_is_exit_status_one(steady: Path, live: System, tmp_p
 
 def test_a_run_compared_with_itself_is_no_worse(steady: Path, live: System) -> None:
     """Nothing has changed, and the last line says so."""
-    done = subprocess.run(
-        command("compare", str(steady), str(steady)),
-        cwd=ROOT,
-        env=live.environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = ended(live, command("compare", str(steady), str(steady)))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("0 of ")
 
